@@ -1,0 +1,389 @@
+"""The configuration: one frozen, typed tree, written once; YAML in and out; ``--set a.b.c=v`` on top.
+
+A recipe (``recipes.py``) is a function that returns a ``Config``; a checkpoint stores the ``Config`` it was made
+with. All errors of a configuration are reported at once, each naming its key and the nearest known one.
+This file does not import torch, so that the command line can read a configuration in milliseconds.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+IgnorePolicy = Literal["ignore", "object", "background"]
+IgnoreRule = Literal["ioa", "iou"]
+BoxLoss = Literal["smooth_l1", "l1", "giou"]
+Weights4 = tuple[float, float, float, float]
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used; the message lists every error, one a line."""
+
+
+class Section(BaseModel):
+    """Base of all sections: frozen, and a key that is not known is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class DataConfig(Section):
+    """Which pictures and boxes take part, and how training varies them."""
+
+    val: float = Field(0.2, ge=0, lt=1)
+    """Share of the pictures held out where the data set names no validation split."""
+    difficult: IgnorePolicy = "ignore"
+    """VOC ``difficult`` objects."""
+    bad_boxes: Literal["error", "drop"] = "error"
+    """Boxes without area, not finite or fully outside."""
+    on_bad_image: Literal["error", "skip"] = "error"
+    flip: float = Field(0.5, ge=0, le=1)
+    """Probability of a horizontal flip."""
+    scale_jitter: tuple[float, float] = (1.0, 1.0)
+    """The short side is multiplied by a number drawn between the two."""
+    brightness: float = Field(0.0, ge=0, lt=1)
+    contrast: float = Field(0.0, ge=0, lt=1)
+    saturation: float = Field(0.0, ge=0, lt=1)
+    workers: int = Field(-1, ge=-1)
+    """Loader processes; -1: one for every core but one, at most 8."""
+
+
+class PreprocessConfig(Section):
+    """From the picture file to the network's pixels; stored in the checkpoint and used by every command."""
+
+    min_size: int = Field(800, gt=0)
+    """The short side is resized to this ..."""
+    max_size: int = Field(1333, gt=0)
+    """... unless the long side would pass this."""
+    fixed_size: tuple[int, int] | None = None
+    """(height, width): stretch every picture to exactly this instead."""
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    pad_multiple: int = Field(32, gt=0)
+    method: Literal["pillow", "torchvision"] = "pillow"
+    """``pillow``: decode at reduced size, antialiased 8-bit resize, normalise on the device. ``torchvision``: normalise,
+    then bilinear resize in float without antialias, exactly as torchvision's detectors do."""
+
+    @model_validator(mode="after")
+    def _sides(self) -> PreprocessConfig:
+        if self.max_size < self.min_size:
+            raise ValueError(f"max_size {self.max_size} is below min_size {self.min_size}")
+        return self
+
+
+class BackboneConfig(Section):
+    """The feature extractor."""
+
+    name: str = "tf_efficientnet_lite0"
+    """A timm model name, or ``vgg16``."""
+    levels: tuple[int, ...] = (1, 2, 3, 4)
+    """Feature indices taken from timm (1 = stride 4 for most)."""
+    norm: Literal["frozen", "batch", "group", "none"] = "frozen"
+    """What becomes of the backbone's batch norm."""
+    norm_eps: float | None = None
+    """Epsilon of the batch norm; None: the backbone's own."""
+    freeze: int = Field(0, ge=0)
+    """Stages frozen from the input on, where pretrained weights were loaded (0: none)."""
+    weights: Literal["package", "none"] | str = "none"
+    """``package``: the ImageNet weights that an installed package carries; ``none``; or a file."""
+
+
+class FpnConfig(Section):
+    """The feature pyramid. ``channels`` 0 means none: the backbone's single level is used as it is."""
+
+    channels: int = Field(256, ge=0)
+    norm: Literal["none", "batch"] = "none"
+    extra_pool: bool = True
+    """One more level, the last one max-pooled by 2, for the RPN only."""
+
+
+class AnchorConfig(Section):
+    """Anchor boxes of every cell."""
+
+    sizes: tuple[tuple[float, ...], ...] = ((32,), (64,), (128,), (256,), (512,))
+    """Square root of the area, pixels, for every level."""
+    ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
+    """Height / width."""
+    rounding: Literal["none", "torchvision", "pyfrcnn"] = "none"
+    centre: float = Field(0.5, ge=0, le=1)
+    """Where in its cell an anchor is centred, as a share of the stride."""
+    stride: Literal["declared", "from_padding"] = "declared"
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> AnchorConfig:
+        if not self.sizes or not all(self.sizes) or not self.ratios:
+            raise ValueError("sizes and ratios need at least one value for every level")
+        if min(min(s) for s in self.sizes) <= 0 or min(self.ratios) <= 0:
+            raise ValueError("sizes and ratios must be above 0")
+        if len({len(s) for s in self.sizes}) > 1:
+            raise ValueError("every level needs the same number of sizes, because the RPN head is shared")
+        return self
+
+
+class RpnConfig(Section):
+    """The region proposal network and its training."""
+
+    objectness: Literal["sigmoid", "softmax"] = "sigmoid"
+    channel_order: Literal["interleaved", "grouped"] = "interleaved"
+    """Of the two-way softmax's channels: per anchor, or all background then all foreground."""
+    hidden_channels: int = Field(0, ge=0)
+    """0: as many as the features have."""
+    depth: int = Field(1, gt=0)
+    """Number of 3x3 convolutions before the outputs."""
+    positive_iou: float = Field(0.7, ge=0, le=1)
+    negative_iou: float = Field(0.3, ge=0, le=1)
+    best_anchor: bool = True
+    """The anchors with an object's best overlap are positive whatever that is (above 0)."""
+    inside_only: bool = False
+    """Only anchors inside the picture are trained."""
+    batch_size: int = Field(256, gt=0)
+    positive_fraction: float = Field(0.5, gt=0, le=1)
+    box_loss: Literal["smooth_l1", "l1"] = "smooth_l1"
+    beta: float = Field(1 / 9, ge=0)
+    box_normaliser: Literal["sampled", "positives"] = "sampled"
+    box_weight: float = Field(1.0, ge=0)
+    delta_weights: Weights4 = (1.0, 1.0, 1.0, 1.0)
+    ignore_rule: IgnoreRule = "ioa"
+
+    @model_validator(mode="after")
+    def _order(self) -> RpnConfig:
+        if self.negative_iou > self.positive_iou:
+            raise ValueError(f"negative_iou {self.negative_iou} is above positive_iou {self.positive_iou}")
+        return self
+
+
+class ProposalConfig(Section):
+    """Which anchors become proposals."""
+
+    pre_nms_train: int = Field(2000, gt=0)
+    """Best anchors of every level before NMS."""
+    post_nms_train: int = Field(2000, gt=0)
+    """Proposals of a picture after NMS."""
+    pre_nms_test: int = Field(1000, gt=0)
+    post_nms_test: int = Field(1000, gt=0)
+    nms_iou: float = Field(0.7, ge=0, le=1)
+    min_size: float = Field(1e-3, ge=0)
+    min_size_stage: Literal["before_topk", "after_topk"] = "after_topk"
+    score_threshold: float = Field(0.0, ge=0, le=1)
+
+
+class RoiConfig(Section):
+    """The second stage: pooling, head, training and post-processing."""
+
+    pool: Literal["align", "pool"] = "align"
+    output_size: int = Field(7, gt=0)
+    sampling_ratio: int = Field(2, gt=0)
+    aligned: bool = False
+    head: Literal["two_fc", "vgg", "conv_fc"] = "two_fc"
+    hidden: int = Field(1024, gt=0)
+    """Width of the fully connected layers."""
+    convs: int = Field(4, ge=0)
+    """Convolutions (256 channels, batch norm) of the ``conv_fc`` head."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    class_agnostic: bool = False
+    gt_proposals: Literal["exact", "none"] = "exact"
+    """Whether the objects themselves join the proposals in training."""
+    positive_iou: float = Field(0.5, ge=0, le=1)
+    negative_iou: tuple[float, float] = (0.0, 0.5)
+    """Background RoIs have a best overlap in [low, high)."""
+    batch_size: int = Field(512, gt=0)
+    positive_fraction: float = Field(0.25, gt=0, le=1)
+    box_loss: BoxLoss = "smooth_l1"
+    beta: float = Field(1 / 9, ge=0)
+    box_normaliser: Literal["sampled", "positives"] = "sampled"
+    box_weight: float = Field(1.0, ge=0)
+    delta_weights: Weights4 = (10.0, 10.0, 5.0, 5.0)
+    ignore_rule: IgnoreRule = "ioa"
+    score_threshold: float = Field(0.05, ge=0, le=1)
+    nms_iou: float = Field(0.5, ge=0, le=1)
+    max_dets: int = Field(100, gt=0)
+    min_size: float = Field(1e-2, ge=0)
+    candidates: int = Field(4096, gt=0)
+    """(RoI, class) pairs that enter the last NMS."""
+
+
+class TrainConfig(Section):
+    """The schedule."""
+
+    epochs: int = Field(10, gt=0)
+    batch: int = Field(4, gt=0)
+    """Pictures of a step on one device."""
+    accumulate: int = Field(1, gt=0)
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    lr: float = Field(0.02, gt=0)
+    """For 16 pictures a step; scaled by the real number."""
+    backbone_lr: float = Field(1.0, ge=0)
+    """Factor on the learning rate of the backbone."""
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(1e-4, ge=0)
+    warmup: int = Field(200, ge=0)
+    """Steps; at most a tenth of the run."""
+    schedule: Literal["cosine", "step", "constant"] = "cosine"
+    clip: float = Field(10.0, ge=0)
+    """Largest norm of the gradient; 0: no limit."""
+    ema: float = Field(0.999, ge=0, lt=1)
+    """Largest decay of the averaged weights; 0: none."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    patience: int = Field(0, ge=0)
+    """Stop after this many epochs without a better validation AP; 0: never."""
+    seed: int = 0
+    deterministic: bool = False
+    compile: bool = False
+
+
+class EvalConfig(Section):
+    """Evaluation."""
+
+    batch: int = Field(4, gt=0)
+    max_dets: int = Field(100, gt=0)
+    """Detections of a picture that count (COCO's largest maxDets)."""
+    score_threshold: float = Field(0.05, ge=0, le=1)
+    """Floor of the scores that enter the evaluation."""
+
+
+class Config(Section):
+    """Everything that decides what a run does."""
+
+    recipe: str = "custom"
+    data: DataConfig = DataConfig()
+    preprocess: PreprocessConfig = PreprocessConfig()
+    backbone: BackboneConfig = BackboneConfig()
+    fpn: FpnConfig = FpnConfig()
+    anchors: AnchorConfig = AnchorConfig()
+    rpn: RpnConfig = RpnConfig()
+    proposals: ProposalConfig = ProposalConfig()
+    roi: RoiConfig = RoiConfig()
+    train: TrainConfig = TrainConfig()
+    eval: EvalConfig = EvalConfig()
+
+    @model_validator(mode="after")
+    def _levels(self) -> Config:
+        levels = len(self.backbone.levels) + (self.fpn.channels > 0 and self.fpn.extra_pool)
+        if len(self.anchors.sizes) != levels:
+            names = [f"level {i}" for i in range(levels)]
+            raise ValueError(f"anchors.sizes for {len(self.anchors.sizes)} levels, the features have {levels}: {names}")
+        if not self.fpn.channels and len(self.backbone.levels) != 1:
+            raise ValueError(f"without a pyramid (fpn.channels 0) one backbone level is used, not {self.backbone.levels}")
+        if self.roi.pool == "pool" and levels != 1:
+            raise ValueError("roi.pool 'pool' works on a single level; use 'align' with a pyramid")
+        return self
+
+
+MODEL_SECTIONS = ("preprocess", "backbone", "fpn", "anchors", "rpn", "proposals", "roi")
+
+
+def known_keys(section: type[Section] = Config, prefix: str = "") -> list[str]:
+    """All keys of the tree with their dotted path."""
+    keys: list[str] = []
+    for name, field in section.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, Section):
+            keys += known_keys(kind, f"{prefix}{name}.")
+        else:
+            keys.append(prefix + name)
+    return keys
+
+
+def _nearest(key: str) -> str:
+    keys = known_keys()
+    near = difflib.get_close_matches(key, keys, 1, 0.6)
+    if not near:  # the section may be wrong and the last part right
+        near = [k for k in keys if k.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]][:1]
+    return f"; did you mean {near[0]!r}?" if near else f"; sections are {', '.join(Config.model_fields)}"
+
+
+def _messages(error: ValidationError) -> list[str]:
+    lines = []
+    for item in error.errors():
+        key = ".".join(str(part) for part in item["loc"])
+        if item["type"] == "extra_forbidden":
+            lines.append(f"unknown key {key!r}{_nearest(key)}")
+        else:
+            reason = item["msg"].removeprefix("Value error, ")
+            value = "" if isinstance(item["input"], (dict, BaseModel)) else f" (got {item['input']!r})"
+            lines.append(f"{key or 'configuration'}: {reason[0].lower()}{reason[1:]}{value}")
+    return lines
+
+
+def from_dict(values: Mapping[str, Any], source: str = "configuration") -> Config:
+    """A ``Config`` from nested plain values.
+
+    Raises:
+        ConfigError: with every error of the tree, one a line.
+    """
+    try:
+        return Config.model_validate(dict(values))
+    except ValidationError as error:
+        raise ConfigError(f"{source}: " + "\n  ".join(_messages(error))) from None
+
+
+def with_settings(config: Config, settings: Iterable[str], source: str = "--set") -> Config:
+    """Apply ``a.b.c=value`` settings; the value is read as YAML. A leading ``model.`` is accepted and means nothing.
+
+    Raises:
+        ConfigError: naming every unknown key (and the nearest known one) and every value that does not fit.
+    """
+    tree = config.model_dump(mode="json")
+    known, errors = set(known_keys()), []
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        key = key.strip().removeprefix("model.")
+        key = "proposals.nms_iou" if key == "rpn.nms_iou" else key  # the RPN's only NMS: both names are in use
+        if not equals:
+            errors.append(f"{setting!r} has no '='; write key=value")
+        elif key not in known:
+            errors.append(f"unknown key {key!r}{_nearest(key)}")
+        else:
+            *path, last = key.split(".")
+            node = tree
+            for part in path:
+                node = node[part]
+            try:
+                node[last] = yaml.safe_load(text)
+            except yaml.YAMLError:
+                errors.append(f"{key}: {text!r} is not a value YAML can read")
+    try:
+        result = Config.model_validate(tree)
+    except ValidationError as error:
+        errors += _messages(error)
+    if errors:
+        raise ConfigError(f"{source}: " + "\n  ".join(errors))
+    return result
+
+
+def load_yaml(path: str | Path, base: Config | None = None) -> Config:
+    """Read a configuration file; with ``base``, keys that the file does not name keep the base's values.
+
+    Raises:
+        ConfigError: when the file cannot be read or does not fit.
+    """
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); check the path") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f":{mark.line + 1}" if mark else ""
+        raise ConfigError(f"{path}{where}: not valid YAML ({getattr(error, 'problem', 'syntax')})") from None
+    if values is None:
+        values = {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: a mapping of sections is expected, not {type(values).__name__}")
+    return from_dict(_merge(base.model_dump(mode="json"), values) if base else values, str(path))
+
+
+def _merge(base: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    out = dict(base)
+    for key, value in values.items():
+        nested = isinstance(value, Mapping) and isinstance(out.get(key), dict)
+        out[key] = _merge(out[key], value) if nested else value
+    return out
+
+
+def to_yaml(config: Config) -> str:
+    """The whole tree as YAML, in the order of this file."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, default_flow_style=None, width=110)

@@ -1,0 +1,242 @@
+"""The values that pass between the stages: frozen dataclasses of padded tensors.
+
+Letters: N images, H, W padded picture, L levels, A anchors, G padded objects, P proposals, R sampled RoIs,
+D detections, K classes, S sampled anchors, C channels.
+
+Every value has a fixed shape for a given padded picture size, whatever the data says: what is missing is marked
+by a mask (``valid``) or by label -1, never left out. All values are registered as pytrees, so ``torch.compile`` and
+``torch.export`` take them as arguments, and they can be moved with ``to`` and pinned with ``pin_memory``.
+
+Boxes are (x1, y1, x2, y2), float32, absolute pixels, half-open (width = x2 - x1). Sizes are (height, width).
+Labels are 0..K-1; -1 marks padding (with ``ignore`` False) or a region without a class (with ``ignore`` True).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+
+class TensorRecord:
+    """Base of the dataclasses below: moves and maps all their tensors at once."""
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Self:
+        """Apply ``function`` to every tensor (also those inside tuples) and return a new record."""
+
+        def apply(value: Any) -> Any:
+            if isinstance(value, Tensor):
+                return function(value)
+            if isinstance(value, TensorRecord):
+                return value.map(function)
+            if isinstance(value, tuple):
+                return tuple(apply(v) for v in value)
+            return value
+
+        return replace(self, **{f.name: apply(getattr(self, f.name)) for f in fields(self)})  # type: ignore[type-var]
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
+        """Move every tensor to ``device``."""
+        return self.map(lambda t: t.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Self:
+        """Pin every tensor, so that the copy to a GPU can run beside the step."""
+        return self.map(lambda t: t.pin_memory())
+
+    def detach(self) -> Self:
+        """Cut every tensor from the graph."""
+        return self.map(lambda t: t.detach())
+
+
+@dataclass(frozen=True)
+class ImageBatch(TensorRecord):
+    """A padded batch of pictures.
+
+    Attributes:
+        pixels: (N, 3, H, W), uint8 (not yet normalised) or float32 (normalised, padding 0).
+        sizes: (N, 2) float32, true (height, width) after resizing, before padding.
+        scales: (N, 2) float32, resized / original per axis (y, x).
+        original_sizes: (N, 2) float32, (height, width) of the picture as the user knows it.
+    """
+
+    pixels: Tensor
+    sizes: Tensor
+    scales: Tensor
+    original_sizes: Tensor
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return self.pixels.shape[0]
+
+
+@dataclass(frozen=True)
+class Targets(TensorRecord):
+    """Objects of a batch in pixels of the resized pictures, padded to the same G.
+
+    Attributes:
+        boxes: (N, G, 4) float32.
+        labels: (N, G) int64, -1 = padding or a region without a class.
+        ignore: (N, G) bool: no object to learn, and nothing found there is wrong.
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    ignore: Tensor
+
+    @property
+    def real(self) -> Tensor:
+        """(N, G) bool: objects to learn."""
+        return (self.labels >= 0) & ~self.ignore
+
+
+@dataclass(frozen=True)
+class RpnOutput(TensorRecord):
+    """What the region proposal network says of every anchor.
+
+    Attributes:
+        objectness_logits: (N, A) for sigmoid, (N, A, 2) for two-way softmax (background, object).
+        deltas: (N, A, 4).
+        anchors: (A, 4), rows first in every level, levels one after another.
+        level_sizes: number of anchors of each level, sums to A.
+    """
+
+    objectness_logits: Tensor
+    deltas: Tensor
+    anchors: Tensor
+    level_sizes: tuple[int, ...]
+
+    @property
+    def scores(self) -> Tensor:
+        """(N, A) ranking logits: object minus background for softmax, which orders as the probability does."""
+        logits = self.objectness_logits
+        return logits[..., 1] - logits[..., 0] if logits.dim() == 3 else logits
+
+
+@dataclass(frozen=True)
+class Proposals(TensorRecord):
+    """Boxes that may hold an object, best first, padded.
+
+    Attributes:
+        boxes: (N, P, 4) float32, no gradient.
+        scores: (N, P) float32, objectness probability; 0 where not valid.
+        level: (N, P) int64, the pyramid level of the anchor.
+        valid: (N, P) bool.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    level: Tensor
+    valid: Tensor
+
+
+@dataclass(frozen=True)
+class Matches(TensorRecord):
+    """What each anchor or RoI is for training.
+
+    Attributes:
+        labels: (N, A) int64: 1 object, 0 background, -1 neither (not trained with).
+        index: (N, A) int64: the object with the best overlap (0 where there is none).
+    """
+
+    labels: Tensor
+    index: Tensor
+
+
+@dataclass(frozen=True)
+class Samples(TensorRecord):
+    """A fixed number of anchors or RoIs drawn from matches.
+
+    Attributes:
+        index: (N, S) int64 into the anchors or RoIs.
+        foreground: (N, S) bool.
+        valid: (N, S) bool: False where the image had not enough to draw from.
+    """
+
+    index: Tensor
+    foreground: Tensor
+    valid: Tensor
+
+
+@dataclass(frozen=True)
+class RoiSamples(TensorRecord):
+    """RoIs drawn for the second stage, with their targets.
+
+    Attributes:
+        boxes: (N, R, 4).
+        image_index: (N, R) int64, the image each RoI belongs to.
+        labels: (N, R) int64, 0..K-1 object, K background, -1 not valid.
+        gt_index: (N, R) int64.
+        box_targets: (N, R, 4) deltas towards the matched object; 0 where not foreground.
+        foreground: (N, R) bool.
+        valid: (N, R) bool.
+    """
+
+    boxes: Tensor
+    image_index: Tensor
+    labels: Tensor
+    gt_index: Tensor
+    box_targets: Tensor
+    foreground: Tensor
+    valid: Tensor
+
+
+@dataclass(frozen=True)
+class Losses(TensorRecord):
+    """The four losses of a step, weighted as they enter the total. Scalars, float32."""
+
+    rpn_objectness: Tensor
+    rpn_box: Tensor
+    roi_class: Tensor
+    roi_box: Tensor
+
+    @property
+    def total(self) -> Tensor:
+        """Sum of the four."""
+        return self.rpn_objectness + self.rpn_box + self.roi_class + self.roi_box
+
+    def as_dict(self) -> dict[str, Tensor]:
+        """The four losses and their sum by name."""
+        return {f.name: getattr(self, f.name) for f in fields(self)} | {"total": self.total}
+
+
+@dataclass(frozen=True)
+class Detections(TensorRecord):
+    """Found objects in original pixels, best first, padded.
+
+    Attributes:
+        boxes: (N, D, 4) float32.
+        scores: (N, D) float32, 0 where not valid.
+        labels: (N, D) int64, 0..K-1.
+        valid: (N, D) bool.
+        roi_index: (N, D) int64, the RoI (proposal) each came from.
+        exact: (N,) bool: False where the candidate limit before NMS may have cost a detection.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    valid: Tensor
+    roi_index: Tensor
+    exact: Tensor
+
+    def per_image(self) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Plain variable-length (boxes (n, 4), scores (n,), labels (n,)) of every image, on the host."""
+        boxes, scores, labels, valid = (t.cpu() for t in (self.boxes, self.scores, self.labels, self.valid))
+        return [(b[v], s[v], k[v]) for b, s, k, v in zip(boxes, scores, labels, valid, strict=True)]
+
+
+for _record in (
+    ImageBatch,
+    Targets,
+    RpnOutput,
+    Proposals,
+    Matches,
+    Samples,
+    RoiSamples,
+    Losses,
+    Detections,
+):
+    torch.export.register_dataclass(_record)
