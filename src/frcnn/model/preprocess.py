@@ -32,8 +32,8 @@ def target_size(height: int, width: int, spec: PreprocessConfig, scale: float = 
     """The (height, width) that a picture of ``height`` x ``width`` pixels is resized to.
 
     The short side becomes ``min_size`` unless the long side would pass ``max_size``. ``torchvision`` rounds
-    down, as its detectors do, ``pillow`` to the nearest pixel; both give at least 1. ``scale`` multiplies both
-    limits (jitter). ``spec.fixed_size`` wins over everything.
+    down, as its detectors do, ``pillow`` to the nearest pixel; both give at least 1. ``scale`` multiplies
+    both limits (jitter). ``spec.fixed_size`` wins over everything.
 
     Raises:
         ValueError: when a side or the scale is not positive.
