@@ -1,0 +1,1 @@
+"""Measuring detections: COCO numbers, tables by class, best thresholds, whole models."""
