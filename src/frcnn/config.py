@@ -82,14 +82,21 @@ class BackboneConfig(Section):
     """A timm model name, or ``vgg16``."""
     levels: tuple[int, ...] = (1, 2, 3, 4)
     """Feature indices taken from timm (1 = stride 4 for most)."""
-    norm: Literal["frozen", "batch", "group", "none"] = "frozen"
-    """What becomes of the backbone's batch norm."""
+    norm: Literal["auto", "frozen", "batch", "group"] = "auto"
+    """What becomes of the backbone's batch norm; ``auto``: frozen where pretrained weights are loaded, else trained."""
     norm_eps: float | None = None
     """Epsilon of the batch norm; None: the backbone's own."""
     freeze: int = Field(0, ge=0)
-    """Stages frozen from the input on, where pretrained weights were loaded (0: none)."""
-    weights: Literal["package", "none"] | str = "none"
+    """Everything up to stride 2^freeze keeps its pretrained weights (0: nothing; no effect from scratch)."""
+    weights: str = "none"
     """``package``: the ImageNet weights that an installed package carries; ``none``; or a file."""
+
+    @property
+    def resolved_norm(self) -> Literal["frozen", "batch", "group"]:
+        """The norm that is really built."""
+        if self.norm == "auto":
+            return "batch" if self.weights == "none" else "frozen"
+        return self.norm
 
 
 class FpnConfig(Section):

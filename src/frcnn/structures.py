@@ -184,6 +184,19 @@ class RoiSamples(TensorRecord):
 
 
 @dataclass(frozen=True)
+class Noise(TensorRecord):
+    """Uniform numbers in [0, 1) that decide what is sampled, drawn by the caller (a generator cannot enter a graph).
+
+    Attributes:
+        rpn: (N, A).
+        roi: (N, P + G): proposals, then objects.
+    """
+
+    rpn: Tensor
+    roi: Tensor
+
+
+@dataclass(frozen=True)
 class Losses(TensorRecord):
     """The four losses of a step, weighted as they enter the total. Scalars, float32."""
 
@@ -228,6 +241,51 @@ class Detections(TensorRecord):
         return [(b[v], s[v], k[v]) for b, s, k, v in zip(boxes, scores, labels, valid, strict=True)]
 
 
+@dataclass(frozen=True)
+class Trace(TensorRecord):
+    """Everything that passed between the stages for one batch, in image order; None where a stage did not run.
+
+    Attributes:
+        batch: the normalised pictures.
+        features: one map (N, C, H_l, W_l) for each pyramid level.
+        rpn: what the RPN says of every anchor.
+        rpn_matches, rpn_samples: what anchors were trained as, and which (training).
+        train_proposals: proposals under the training limits (training).
+        rois: the RoIs that the second stage was trained with (training).
+        train_class_logits, train_deltas: (N, R, K + 1) and (N, R, K or 1, 4) of those RoIs (training).
+        losses: the four losses (training).
+        proposals: proposals under the test limits (detection).
+        pooled: (N, P, C, 7, 7) features of the proposals (detection).
+        class_logits: (N, P, K + 1), background last (detection).
+        deltas: (N, P, K or 1, 4) (detection).
+        detections: what was found, in original pixels (detection).
+    """
+
+    batch: ImageBatch
+    features: tuple[Tensor, ...]
+    rpn: RpnOutput
+    rpn_matches: Matches | None = None
+    rpn_samples: Samples | None = None
+    train_proposals: Proposals | None = None
+    rois: RoiSamples | None = None
+    train_class_logits: Tensor | None = None
+    train_deltas: Tensor | None = None
+    losses: Losses | None = None
+    proposals: Proposals | None = None
+    pooled: Tensor | None = None
+    class_logits: Tensor | None = None
+    deltas: Tensor | None = None
+    detections: Detections | None = None
+
+
+@dataclass(frozen=True)
+class Output(TensorRecord):
+    """What a call of the network answers: losses where targets were given, detections where they were not or both."""
+
+    losses: Losses | None
+    detections: Detections | None
+
+
 for _record in (
     ImageBatch,
     Targets,
@@ -236,7 +294,10 @@ for _record in (
     Matches,
     Samples,
     RoiSamples,
+    Noise,
     Losses,
     Detections,
+    Trace,
+    Output,
 ):
     torch.export.register_dataclass(_record)

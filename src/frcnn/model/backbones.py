@@ -1,0 +1,98 @@
+"""Room 3: the feature extractor, a timm model cut to the levels that are used.
+
+Letters: N images, C channels, H, W padded picture. Paper: Faster R-CNN, section 3.1 (shared convolutional layers).
+
+A backbone declares its channels and strides; nothing is guessed from a forward pass.
+"""
+
+from __future__ import annotations
+
+import timm
+import timm.utils.model
+import torch
+from timm.layers import BatchNormAct2d, GroupNormAct
+from torch import Tensor, nn
+
+from frcnn.config import BackboneConfig
+
+
+class Backbone(nn.Module):
+    """Features of a picture at the declared strides.
+
+    Attributes:
+        channels: of each level.
+        strides: pixels a cell of each level.
+    """
+
+    def __init__(self, config: BackboneConfig) -> None:
+        """Build without weights (``frcnn.weights.imagenet`` loads them).
+
+        Raises:
+            ValueError: when timm does not know the name or the levels.
+        """
+        super().__init__()
+        if not timm.is_model(config.name):
+            near = timm.list_models(f"*{config.name[:6]}*")[:3]
+            raise ValueError(f"timm has no model {config.name!r}; near it are {near}, all are in timm.list_models()")
+        self.net = timm.create_model(
+            config.name, pretrained=False, features_only=True, out_indices=config.levels, scriptable=False
+        )
+        info = self.net.feature_info
+        self.channels: list[int] = info.channels()
+        self.strides: list[int] = info.reduction()
+        self._stages = [(i["reduction"], i["module"].replace(".", "_")) for i in _all_stages(config.name)]
+        _set_norm(self.net, config)
+        if config.weights != "none" and config.freeze:
+            self.freeze(config.freeze)
+
+    def forward(self, pixels: Tensor) -> list[Tensor]:
+        """Pixels (N, 3, H, W) -> one map (N, C_l, H / stride_l, W / stride_l) for each level."""
+        return list(self.net(pixels))
+
+    def freeze(self, power: int) -> None:
+        """Stop training of everything up to stride 2^power; later stages are not touched."""
+        last = [module for reduction, module in self._stages if reduction <= 2**power]
+        if not last:
+            return
+        names = [name for name, _ in self.net.named_modules()]
+        flat = [name.replace(".", "_") for name in names]
+        end = max(i for i, name in enumerate(flat) if name == last[-1] or name.startswith(last[-1] + "_"))
+        for name in names[1 : end + 1]:
+            module = self.net.get_submodule(name)
+            if not any(True for _ in module.children()):
+                module.requires_grad_(False)
+
+
+def _all_stages(name: str) -> list[dict[str, int | str]]:
+    with torch.device("meta"):  # names only, no memory
+        return list(timm.create_model(name, pretrained=False).feature_info)
+
+
+def _set_norm(net: nn.Module, config: BackboneConfig) -> None:
+    """Make the batch norm what the configuration says, in place."""
+    norm = config.resolved_norm
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d | BatchNormAct2d) and config.norm_eps is not None:
+            module.eps = config.norm_eps
+    if norm == "frozen":
+        timm.utils.model.freeze_batch_norm_2d(net)
+    elif norm == "group":
+        _to_group_norm(net)
+
+
+def _to_group_norm(net: nn.Module) -> None:
+    for parent in list(net.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, BatchNormAct2d):
+                group: nn.Module = GroupNormAct(child.num_features, num_groups=_groups(child.num_features))
+                group.drop, group.act = child.drop, child.act
+            elif isinstance(child, nn.BatchNorm2d):
+                group = nn.GroupNorm(_groups(child.num_features), child.num_features)
+            else:
+                continue
+            setattr(parent, name, group)
+
+
+def _groups(channels: int) -> int:
+    """The largest number of groups up to 32 that divides the channels (Wu and He 2018 use 32)."""
+    return max(g for g in range(1, 33) if channels % g == 0)

@@ -1,0 +1,190 @@
+"""Room 1: the map of the detector. One picture walks through ``stages`` from pixels to detections.
+
+Letters: N images, L levels, A anchors, G padded objects, P proposals, R sampled RoIs, K classes.
+Paper: Faster R-CNN (Ren, He, Girshick, Sun 2015); with a pyramid, FPN (Lin et al. 2017).
+
+Mode comes from the arguments, never from ``self.training``: with targets the network returns losses (and, when asked,
+detections too), without them detections.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from frcnn.config import Config
+from frcnn.model.anchors import Anchors
+from frcnn.model.backbones import Backbone
+from frcnn.model.fpn import FeaturePyramid, SingleLevel
+from frcnn.model.heads import BoxHead
+from frcnn.model.losses import LossInputs, default_losses
+from frcnn.model.matching import match_anchors, match_rois
+from frcnn.model.pooling import pool_rois
+from frcnn.model.postprocess import postprocess
+from frcnn.model.preprocess import normalise
+from frcnn.model.proposals import limits, select_proposals
+from frcnn.model.rpn import RpnHead
+from frcnn.model.sampling import roi_samples, rpn_targets, sample, with_objects
+from frcnn.structures import ImageBatch, Losses, Matches, Noise, Output, Proposals, RpnOutput, Samples, Targets, Trace
+
+Matcher = Callable[[RpnOutput, Tensor, Targets], Matches]
+"""(rpn output with anchors and level sizes, (N, 2) picture sizes, targets) -> labels and objects of the anchors."""
+Sampler = Callable[[Tensor, Tensor, int, int], Samples]
+"""((N, A) labels, (N, A) noise, count, positives) -> (N, count) samples; called for anchors and for RoIs."""
+RpnHeadFactory = Callable[[int, int], nn.Module]
+"""(channels, anchors per cell) -> module: maps -> logits (N, A) or (N, A, 2), deltas (N, A, 4), rows first."""
+BoxHeadFactory = Callable[[int, int], nn.Module]
+"""(channels, classes K) -> module: (M, C, 7, 7) -> class logits (M, K + 1) background last, deltas (M, K or 1, 4)."""
+LossFunction = Callable[[LossInputs], Losses]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Replacements for parts of the detector, from outside; None keeps the default (``docs/extend.md``)."""
+
+    matcher: Matcher | None = None
+    sampler: Sampler | None = None
+    rpn_head: RpnHeadFactory | None = None
+    box_head: BoxHeadFactory | None = None
+    loss: LossFunction | None = None
+
+    @property
+    def replaced(self) -> list[str]:
+        """Names of the parts that are not the defaults; a run with any of them says "not compiled"."""
+        return [name for name, value in vars(self).items() if value is not None]
+
+
+class FasterRCNN(nn.Module):
+    """The network: backbone, pyramid, RPN and box head, with everything between them as pure functions."""
+
+    def __init__(self, config: Config, num_classes: int, parts: Parts | None = None) -> None:
+        """Build with random weights for K classes.
+
+        Raises:
+            ValueError: when the configuration does not fit the backbone, or there is no class.
+        """
+        super().__init__()
+        if num_classes < 1:
+            raise ValueError(f"a detector needs at least one class, got {num_classes}")
+        self.config, self.num_classes, self.parts = config, num_classes, parts or Parts()
+        self.backbone = Backbone(config.backbone)
+        channels, strides = self.backbone.channels, self.backbone.strides
+        single = config.fpn.channels == 0
+        self.fpn = SingleLevel(channels, strides) if single else FeaturePyramid(channels, strides, config.fpn)
+        self.strides, self.pooled_levels = self.fpn.strides, len(strides)
+        self.anchors = Anchors(config.anchors, self.strides)
+        width, per_cell = self.fpn.channels, self.anchors.per_cell
+        make_rpn, make_box = self.parts.rpn_head, self.parts.box_head
+        self.rpn_head = make_rpn(width, per_cell) if make_rpn else RpnHead(width, per_cell, config.rpn)
+        self.box_head = make_box(width, num_classes) if make_box else BoxHead(width, num_classes, config.roi)
+        self.to(memory_format=torch.channels_last)
+
+    def forward(
+        self, batch: ImageBatch, targets: Targets | None = None, noise: Noise | None = None, detect: bool = False
+    ) -> Output:
+        """Losses with targets, detections without, both with targets and ``detect``."""
+        trace = self.trace(batch, targets, noise, detect)
+        return Output(trace.losses, trace.detections)
+
+    def trace(
+        self, batch: ImageBatch, targets: Targets | None = None, noise: Noise | None = None, detect: bool = False
+    ) -> Trace:
+        """Every value that passed between the rooms; the one code path of ``forward``."""
+        height, width = batch.pixels.shape[-2:]
+        anchors = self.anchors(height, width, batch.pixels.device)
+        if targets is not None and noise is None:
+            raise ValueError("training needs noise that decides what is sampled; draw it with draw_noise()")
+        return self.stages(batch, anchors, targets, noise, detect)
+
+    def stages(
+        self,
+        batch: ImageBatch,
+        anchors: Tensor,
+        targets: Targets | None = None,
+        noise: Noise | None = None,
+        detect: bool = False,
+    ) -> Trace:
+        """The image's path; anchors and noise come from outside, so this part compiles as one graph."""
+        batch = normalise(batch, self.config.preprocess)  # room 2: (N, 3, H, W) float32
+        features = self.fpn(self.backbone(batch.pixels))  # rooms 3, 4: L maps
+        rpn = self._look(features, anchors, batch)  # rooms 5, 6: every anchor's logits and deltas
+        trace = Trace(batch, tuple(features), rpn)
+        if targets is not None and noise is not None:
+            trace = self._learn(trace, targets, noise)  # rooms 7 to 12: losses
+        if targets is None or detect:
+            trace = self._find(trace)  # rooms 7, 10, 11, 13: detections
+        return trace
+
+    def _look(self, features: Sequence[Tensor], anchors: Tensor, batch: ImageBatch) -> RpnOutput:
+        height, width = batch.pixels.shape[-2:]
+        grids = self.anchors.grids(height, width)
+        found = [(f.shape[-2], f.shape[-1]) for f in features]
+        if found != grids:
+            raise ValueError(
+                f"features of {found} cells for a padded picture of {height} x {width}, anchors for {grids}: "
+                f"set preprocess.pad_multiple to a multiple of {self.strides[-1]}"
+            )
+        logits, deltas = self.rpn_head(features)
+        return RpnOutput(logits, deltas, anchors, self.anchors.level_sizes(height, width))
+
+    def _find(self, trace: Trace) -> Trace:
+        """Detections under the test limits."""
+        config, sizes = self.config, trace.batch.sizes
+        proposals = select_proposals(trace.rpn, sizes, config.proposals, config.rpn, limits(config.proposals, False))
+        pooled, logits, deltas = self._second_stage(trace.features, proposals.boxes)
+        detections = postprocess(proposals, logits, deltas, trace.batch, config.roi)
+        return replace(
+            trace, proposals=proposals, pooled=pooled, class_logits=logits, deltas=deltas, detections=detections
+        )
+
+    def _learn(self, trace: Trace, targets: Targets, noise: Noise) -> Trace:
+        """Losses under the training limits."""
+        config, rpn, sizes, draw = self.config, trace.rpn, trace.batch.sizes, self.parts.sampler or sample
+        proposals = select_proposals(rpn, sizes, config.proposals, config.rpn, limits(config.proposals, True))
+        # first stage: which anchors, and where they should go
+        matcher = self.parts.matcher
+        matches = matcher(rpn, sizes, targets) if matcher else match_anchors(rpn.anchors, sizes, targets, config.rpn)
+        count = config.rpn.batch_size
+        samples = draw(matches.labels, noise.rpn, count, int(count * config.rpn.positive_fraction))
+        box_targets = rpn_targets(rpn.anchors, matches, samples, targets, config.rpn.delta_weights)
+        # second stage: which RoIs
+        candidates = with_objects(proposals, targets) if config.roi.gt_proposals == "exact" else proposals
+        roi_matches = match_rois(candidates, targets, config.roi)
+        count = config.roi.batch_size
+        keys = noise.roi[:, : candidates.boxes.shape[1]]
+        drawn = draw(roi_matches.labels, keys, count, int(count * config.roi.positive_fraction))
+        rois = roi_samples(candidates, roi_matches, drawn, targets, config.roi, self.num_classes)
+        _, logits, deltas = self._second_stage(trace.features, rois.boxes)
+        inputs = LossInputs(rpn, samples, box_targets, rois, logits, deltas)
+        losses = self.parts.loss(inputs) if self.parts.loss else default_losses(inputs, config.rpn, config.roi)
+        return replace(
+            trace,
+            rpn_matches=matches,
+            rpn_samples=samples,
+            train_proposals=proposals,
+            rois=rois,
+            train_class_logits=logits,
+            train_deltas=deltas,
+            losses=losses,
+        )
+
+    def _second_stage(self, features: Sequence[Tensor], boxes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Pool and classify RoIs (N, R, 4) -> pooled (N, R, C, 7, 7), logits (N, R, K + 1), deltas (N, R, K | 1, 4)."""
+        n, r = boxes.shape[:2]
+        pooled = pool_rois(features, boxes, self.strides, self.config.roi, self.pooled_levels)
+        logits, deltas = self.box_head(pooled.flatten(0, 1))
+        return pooled, logits.view(n, r, -1), deltas.view(n, r, -1, 4)
+
+    def draw_noise(self, batch: ImageBatch, targets: Targets, seed: int) -> Noise:
+        """Uniform numbers for one step, on the batch's device; the same seed gives the same numbers there."""
+        n, _, height, width = batch.pixels.shape
+        device = batch.pixels.device
+        generator = torch.Generator(device).manual_seed(seed)
+        level_sizes = self.anchors.level_sizes(height, width)
+        proposals = limits(self.config.proposals, True).count(level_sizes)
+        rpn = torch.rand(n, sum(level_sizes), generator=generator, device=device)
+        roi = torch.rand(n, proposals + targets.labels.shape[1], generator=generator, device=device)
+        return Noise(rpn, roi)

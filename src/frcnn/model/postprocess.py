@@ -1,0 +1,61 @@
+"""Room 13: from the heads' outputs to detections in original pixels (Faster R-CNN, section 3.3).
+
+Letters: N images, P proposals, K classes, k candidates, D detections.
+
+A fixed number of (proposal, class) candidates enters one class-aware NMS. Greedy NMS decides a box by better boxes
+only, so cutting the tail changes nothing as long as enough survive; ``Detections.exact`` says whether that held.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from frcnn.boxes import clip, decode_deltas
+from frcnn.config import RoiConfig
+from frcnn.ops import nms_mask
+from frcnn.structures import Detections, ImageBatch, Proposals
+
+
+@torch.no_grad()
+def postprocess(
+    proposals: Proposals, class_logits: Tensor, deltas: Tensor, batch: ImageBatch, config: RoiConfig
+) -> Detections:
+    """The best detections of every picture, after NMS within each class.
+
+    Args:
+        proposals: (N, P).
+        class_logits: (N, P, K + 1), background last.
+        deltas: (N, P, K or 1, 4).
+        batch: for true and original sizes.
+        config: thresholds and counts.
+    """
+    n, p, columns = class_logits.shape
+    k = columns - 1
+    # 1. candidates: the best (proposal, class) pairs above the threshold
+    probability = class_logits.float().softmax(-1)[..., :k].flatten(1)  # (N, P K), background dropped
+    wanted = (probability > config.score_threshold) & proposals.valid.repeat_interleave(k, 1)
+    count = min(p * k, config.candidates)
+    scores, pair = torch.where(wanted, probability, -1.0).topk(count, dim=1)  # (N, k)
+    roi_index, labels = pair // k, pair % k
+
+    # 2. decode only those
+    rows = torch.arange(n, device=pair.device)[:, None]
+    column = labels if deltas.shape[2] > 1 else torch.zeros_like(labels)
+    boxes = decode_deltas(
+        proposals.boxes[rows, roi_index], deltas.detach()[rows, roi_index, column], config.delta_weights
+    )
+    boxes = clip(boxes, batch.sizes)
+    valid = (scores >= 0) & ((boxes[..., 2:] - boxes[..., :2]) >= config.min_size).all(-1)
+
+    # 3. NMS within each class, then the best of what survives
+    valid = nms_mask(boxes, config.nms_iou, groups=labels, valid=valid)
+    kept, order = torch.where(valid, scores, -1.0).topk(min(config.max_dets, count), dim=1)  # (N, D)
+    exact = (wanted.sum(1) <= count) | (valid.sum(1) >= config.max_dets)
+    valid = kept >= 0
+
+    # 4. back to the original picture, each axis by its own ratio
+    ratio = batch.original_sizes / batch.sizes  # (N, 2) (y, x)
+    boxes = boxes[rows, order] * ratio[:, None, [1, 0, 1, 0]]
+    boxes = torch.where(valid[..., None], clip(boxes, batch.original_sizes), 0.0)
+    return Detections(boxes, kept.clamp(min=0), labels[rows, order], valid, roi_index[rows, order], exact)

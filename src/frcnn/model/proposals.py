@@ -1,0 +1,94 @@
+"""Room 7: from anchors to proposals (Faster R-CNN, section 3.1; numbers per recipe).
+
+Letters: N images, L levels, A anchors, k candidates before NMS, P proposals.
+
+Select first, compute after: the best anchors of every level are chosen on their logits, and only those are decoded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from frcnn.boxes import clip, decode_deltas
+from frcnn.config import ProposalConfig, RpnConfig
+from frcnn.ops import nms_mask
+from frcnn.structures import Proposals, RpnOutput
+
+
+@dataclass(frozen=True)
+class ProposalLimits:
+    """How many anchors of a level enter NMS, and how many proposals of a picture leave it."""
+
+    pre_nms: int
+    post_nms: int
+
+    def count(self, level_sizes: tuple[int, ...]) -> int:
+        """P: the number of (padded) proposals for these levels."""
+        return min(self.post_nms, sum(min(self.pre_nms, size) for size in level_sizes))
+
+
+def limits(config: ProposalConfig, training: bool) -> ProposalLimits:
+    """The limits of the configuration for training or for detection."""
+    if training:
+        return ProposalLimits(config.pre_nms_train, config.post_nms_train)
+    return ProposalLimits(config.pre_nms_test, config.post_nms_test)
+
+
+@torch.no_grad()
+def select_proposals(
+    rpn: RpnOutput, sizes: Tensor, config: ProposalConfig, rpn_config: RpnConfig, limits: ProposalLimits
+) -> Proposals:
+    """The best boxes of every image, by objectness, after NMS within each level.
+
+    Args:
+        rpn: what the RPN says of every anchor.
+        sizes: (N, 2) true picture sizes; boxes are cut to them, not to the padding.
+        config: thresholds.
+        rpn_config: the deltas' weights.
+        limits: numbers before and after NMS.
+
+    Returns:
+        (N, P) proposals, best first; P depends on the padded size only.
+    """
+    scores = rpn.scores.detach()  # (N, A)
+    deltas = rpn.deltas.detach()
+    n = scores.shape[0]
+    if config.min_size_stage == "before_topk":
+        boxes = clip(decode_deltas(rpn.anchors, deltas, rpn_config.delta_weights), sizes)
+        scores = scores.masked_fill(~_large(boxes, config.min_size), float("-inf"))
+
+    # 1. the best of every level
+    index_per_level, level_per_level, start = [], [], 0
+    for level, size in enumerate(rpn.level_sizes):
+        index = scores[:, start : start + size].topk(min(limits.pre_nms, size), dim=1).indices + start
+        index_per_level.append(index)
+        level_per_level.append(torch.full_like(index, level))
+        start += size
+    index, level = torch.cat(index_per_level, 1), torch.cat(level_per_level, 1)  # (N, k)
+
+    # 2. decode only those
+    anchors = rpn.anchors[index]  # (N, k, 4)
+    boxes = decode_deltas(anchors, deltas.gather(1, index[..., None].expand(-1, -1, 4)), rpn_config.delta_weights)
+    boxes = clip(boxes, sizes)
+    logits = scores.gather(1, index)
+    probability = logits.sigmoid()  # of object minus background: the softmax probability too
+
+    # 3. drop what is small or unlikely, then NMS in every level; dropped means not valid, the shape stays
+    valid = _large(boxes, config.min_size) & (probability >= config.score_threshold) & logits.isfinite()
+    valid = nms_mask(boxes, config.nms_iou, groups=level, valid=valid)
+
+    # 4. the best of all levels
+    ranked = torch.where(valid, probability, -1.0)
+    best, order = ranked.topk(limits.count(rpn.level_sizes), dim=1)  # (N, P)
+    rows = torch.arange(n, device=boxes.device)[:, None]
+    kept = best >= 0
+    boxes = torch.where(kept[..., None], boxes[rows, order], 0.0)
+    return Proposals(boxes, best.clamp(min=0), level[rows, order], kept)
+
+
+def _large(boxes: Tensor, min_size: float) -> Tensor:
+    sides = boxes[..., 2:] - boxes[..., :2]
+    return (sides >= min_size).all(-1)

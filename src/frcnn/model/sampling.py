@@ -1,0 +1,105 @@
+"""Room 9 (training): a fixed number of anchors and RoIs, and targets only for what was sampled.
+
+Letters: N images, A anchors or RoIs, G padded objects, P proposals, S sampled anchors, R sampled RoIs, K classes.
+Papers: Faster R-CNN, section 3.1.3 (256 anchors, half positive); Fast R-CNN, section 2.3 (a quarter positive).
+
+Sampling without replacement is a top-k on random keys, so every image has the same count and a mask for what is
+missing: no ``nonzero``, no loop over images.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from frcnn.boxes import encode_deltas
+from frcnn.config import RoiConfig
+from frcnn.structures import Matches, Proposals, RoiSamples, Samples, Targets
+
+
+@torch.no_grad()
+def sample(labels: Tensor, noise: Tensor, count: int, positives: int) -> Samples:
+    """Draw up to ``positives`` positives and fill up with negatives.
+
+    Args:
+        labels: (N, A) in {1, 0, -1}.
+        noise: (N, A) uniform in [0, 1); decides who is drawn.
+        count: S, entries of every image.
+        positives: largest number of positives.
+
+    Returns:
+        (N, S) samples, valid ones first, positives before negatives. Entries that are not valid repeat a valid one
+        where the image has any, so that a head with batch norm sees no foreign values.
+    """
+    a = labels.shape[1]
+    count = min(count, a)
+    positive_key, positive = torch.where(labels == 1, noise, -1.0).topk(min(positives, count), dim=1)
+    negative_key, negative = torch.where(labels == 0, noise, -1.0).topk(count, dim=1)
+    is_positive = positive_key >= 0
+    room = count - is_positive.sum(1, keepdim=True)
+    is_negative = (negative_key >= 0) & (torch.arange(count, device=labels.device) < room)
+    index = torch.cat([positive, negative], 1)
+    valid = torch.cat([is_positive, is_negative], 1)
+    order = (~valid).byte().sort(dim=1, stable=True).indices[:, :count]
+    valid = valid.gather(1, order)
+    foreground = torch.nn.functional.pad(is_positive, (0, count)).gather(1, order)
+    index = index.gather(1, order)
+    return Samples(torch.where(valid, index, index[:, :1]), foreground, valid)
+
+
+@torch.no_grad()
+def rpn_targets(
+    anchors: Tensor, matches: Matches, samples: Samples, targets: Targets, weights: tuple[float, float, float, float]
+) -> Tensor:
+    """Deltas from the sampled anchors to their objects -> (N, S, 4); 0 where not foreground."""
+    gt_index = matches.index.gather(1, samples.index)
+    boxes = _gather_boxes(targets.boxes, gt_index)
+    deltas = encode_deltas(anchors[samples.index], boxes, weights)
+    return torch.where(samples.foreground[..., None], deltas, 0.0)
+
+
+@torch.no_grad()
+def with_objects(proposals: Proposals, targets: Targets) -> Proposals:
+    """Proposals (N, P) and after them the real objects -> (N, P + G): early on nothing else would be positive."""
+    real = targets.real
+    return Proposals(
+        torch.cat([proposals.boxes, targets.boxes], 1),
+        torch.cat([proposals.scores, real.float()], 1),
+        torch.cat([proposals.level, torch.zeros_like(targets.labels)], 1),
+        torch.cat([proposals.valid, real], 1),
+    )
+
+
+@torch.no_grad()
+def roi_samples(
+    proposals: Proposals, matches: Matches, samples: Samples, targets: Targets, config: RoiConfig, background: int
+) -> RoiSamples:
+    """RoIs and their targets from what was sampled.
+
+    Args:
+        proposals: (N, P) candidates.
+        matches: (N, P) their labels and objects.
+        samples: (N, R) which were drawn.
+        targets: (N, G) objects.
+        config: the deltas' weights.
+        background: K, the label of background inside the heads.
+    """
+    boxes = _gather_boxes(proposals.boxes, samples.index)  # (N, R, 4)
+    gt_index = matches.index.gather(1, samples.index)
+    gt_labels = _pad_objects(targets.labels, -1).gather(1, gt_index)
+    labels = torch.where(samples.foreground, gt_labels, background)
+    labels = torch.where(samples.valid, labels, -1)
+    deltas = encode_deltas(boxes, _gather_boxes(targets.boxes, gt_index), config.delta_weights)
+    deltas = torch.where(samples.foreground[..., None], deltas, 0.0)
+    image = torch.arange(boxes.shape[0], device=boxes.device)[:, None].expand(samples.index.shape)
+    return RoiSamples(boxes, image, labels, gt_index, deltas, samples.foreground, samples.valid)
+
+
+def _pad_objects(values: Tensor, fill: float) -> Tensor:
+    """One more object, so that index 0 exists in a batch without objects."""
+    pad = values.new_full((values.shape[0], 1, *values.shape[2:]), fill)
+    return torch.cat([values, pad], 1)
+
+
+def _gather_boxes(boxes: Tensor, index: Tensor) -> Tensor:
+    return _pad_objects(boxes, 0).gather(1, index[..., None].expand(-1, -1, 4))
