@@ -1,0 +1,270 @@
+"""Batches from a data set: pictures are read, varied and resized in workers; every epoch is repeatable.
+
+Letters: n pictures, N pictures of a batch, g objects of a picture, G padded objects.
+
+What a batch holds depends on (seed, epoch, position) only: not on the number of workers, not on whether the
+run was resumed.
+
+This module may not import ``frcnn.model``; the caller passes the two functions that make the network's
+pixels, ``frcnn.model.preprocess.prepare`` and ``pad_batch``.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from frcnn.config import Config, PreprocessConfig
+from frcnn.data.batching import Draw, EvalBatches, TrainBatches
+from frcnn.data.image import read_image
+from frcnn.data.sample import DataError, Dataset, Sample
+from frcnn.data.transforms import (
+    draw_variation,
+    flip_boxes,
+    resize_boxes,
+    sample_generator,
+    vary_image,
+)
+from frcnn.structures import ImageBatch, Targets, TensorRecord
+
+Size = tuple[int, int]
+Prepare = Callable[[Size, PreprocessConfig, float, Callable[[Size | None], Image.Image]], Tensor]
+"""(original size, specification, scale, read) -> (3, h, w): ``frcnn.model.preprocess.prepare``."""
+Pad = Callable[[list[Tensor], list[Size], PreprocessConfig], ImageBatch]
+"""(pictures, original sizes, specification) -> batch: ``frcnn.model.preprocess.pad_batch``."""
+
+OBJECT_MULTIPLE = 8
+"""G is rounded up to a multiple of this, and at least this."""
+
+
+@dataclass(frozen=True)
+class Batch(TensorRecord):
+    """What the loader gives for one step.
+
+    Attributes:
+        images: N padded pictures.
+        targets: their objects in pixels of the resized pictures.
+        image_ids: N ids of the data set.
+        paths: N files.
+        skipped: files of this batch that could not be read (``on_bad_image: skip``). Their pictures are black
+            and covered by one region without a class that is to be ignored, so they teach nothing. The number
+            of pictures stays, so that no shape changes; who trains counts them.
+    """
+
+    images: ImageBatch
+    targets: Targets
+    image_ids: tuple[int, ...]
+    paths: tuple[str, ...]
+    skipped: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+
+class Example(NamedTuple):
+    """One picture as a worker made it: (3, h, w) and its objects in resized pixels."""
+
+    pixels: Tensor
+    sample: Sample
+    skipped: bool
+
+
+class Failure(NamedTuple):
+    """An unreadable picture on its way out of a worker: an exception would arrive wrapped in a traceback."""
+
+    message: str
+
+
+class Examples(TorchDataset[Example | Failure]):
+    """Reads, varies and resizes one picture; runs inside the workers."""
+
+    def __init__(self, dataset: Dataset, config: Config, prepare: Prepare, seed: int | None) -> None:
+        """``seed`` None: no variation, and an unreadable picture is always an error."""
+        self._dataset, self._config, self._prepare, self._seed = dataset, config, prepare, seed
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, draw: Draw) -> Example | Failure:  # type: ignore[override]
+        sample = self._dataset[draw.index]
+        try:
+            return self._read(sample, draw)
+        except DataError as error:
+            if self._seed is None or self._config.data.on_bad_image == "error":
+                return Failure(str(error))
+            return self._blank(sample, draw.scale)
+
+    def _read(self, sample: Sample, draw: Draw) -> Example:
+        if 0 in sample.size:  # the header could not be read then: say why, or read it now
+            sample = replace(sample, size=read_image(sample.path)[1])
+        boxes, variation = sample.boxes, None
+        if self._seed is not None:
+            generator = sample_generator(self._seed, draw.epoch, draw.index)
+            variation = draw_variation(self._config.data, generator)
+            boxes = flip_boxes(boxes, sample.size[1]) if variation.flip else boxes
+
+        def read(at_least: Size | None) -> Image.Image:
+            image, size = read_image(sample.path, at_least)
+            if size != sample.size:
+                raise DataError(
+                    f"{sample.path}: the picture has {size[0]}x{size[1]} pixels (height x width), "
+                    f"{sample.size[0]}x{sample.size[1]} when the data set was opened; open it again"
+                )
+            return vary_image(image, variation) if variation else image
+
+        pixels = self._prepare(sample.size, self._config.preprocess, draw.scale, read)
+        boxes, ignore = resize_boxes(boxes, sample.ignore, sample.size, (pixels.shape[1], pixels.shape[2]))
+        return Example(pixels, replace(sample, boxes=boxes, ignore=ignore), False)
+
+    def _blank(self, sample: Sample, scale: float) -> Example:
+        side = self._config.preprocess.min_size
+        size = sample.size if 0 not in sample.size else (side, side)
+        black = Image.new("RGB", size[::-1])
+        pixels = self._prepare(size, self._config.preprocess, scale, lambda _: black)
+        everything = np.array([[0, 0, pixels.shape[2], pixels.shape[1]]], np.float32)
+        nothing = replace(sample, size=size, boxes=everything, labels=np.array([-1]), ignore=np.array([True]))
+        return Example(pixels, nothing, True)
+
+
+class Collate:
+    """Makes a batch of examples; runs inside the workers."""
+
+    def __init__(self, pad: Pad, spec: PreprocessConfig) -> None:
+        self._pad, self._spec = pad, spec
+
+    def __call__(self, items: list[Example | Failure]) -> Batch | Failure:
+        """A batch, or the failures of its pictures, one a line."""
+        failures = [item.message for item in items if isinstance(item, Failure)]
+        if failures:
+            return Failure("\n".join(failures))
+        examples = [item for item in items if isinstance(item, Example)]
+        samples = [example.sample for example in examples]
+        return Batch(
+            self._pad([e.pixels for e in examples], [s.size for s in samples], self._spec),
+            pad_targets(samples),
+            tuple(s.image_id for s in samples),
+            tuple(str(s.path) for s in samples),
+            tuple(str(e.sample.path) for e in examples if e.skipped),
+        )
+
+
+class Loader(DataLoader[Example | Failure]):
+    """A torch ``DataLoader`` that yields ``Batch``.
+
+    Its length is that of a whole epoch, also when an iteration starts in the middle of one.
+    """
+
+    def set_epoch(self, epoch: int, start_batch: int = 0) -> None:
+        """Choose the epoch; call it before iterating. ``start_batch`` holds for the next iteration only."""
+        if isinstance(self.batch_sampler, TrainBatches):
+            self.batch_sampler.set_epoch(epoch, start_batch)
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        """The batches.
+
+        Raises:
+            DataError: naming the files, when pictures of a batch cannot be read.
+        """
+        for item in super().__iter__():
+            if isinstance(item, Failure):
+                raise DataError(item.message)
+            yield item
+
+
+def train_loader(
+    dataset: Dataset,
+    config: Config,
+    prepare: Prepare,
+    pad: Pad,
+    *,
+    seed: int,
+    rank: int = 0,
+    world: int = 1,
+    drop_last: bool = False,
+) -> Loader:
+    """Batches of ``config.train.batch`` varied pictures, for one of ``world`` ranks.
+
+    Raises:
+        ValueError: when there is not a single batch.
+    """
+    batches = TrainBatches(
+        dataset.pictures.sizes,
+        config.train.batch,
+        seed=seed,
+        scale=config.data.scale_jitter,
+        rank=rank,
+        world=world,
+        drop_last=drop_last,
+    )
+    if not len(batches):
+        raise ValueError(
+            f"{len(dataset)} pictures make no batch of {config.train.batch} x {world}; lower train.batch"
+        )
+    return _loader(Examples(dataset, config, prepare, seed), batches, config, pad, world)
+
+
+def eval_loader(
+    dataset: Dataset, config: Config, prepare: Prepare, pad: Pad, batch: int, *, rank: int = 0, world: int = 1
+) -> Loader:
+    """Every picture once as it is, similar shapes together; an unreadable picture is always an error.
+
+    With several ranks their numbers of batches may differ by one.
+    """
+    batches = EvalBatches(dataset.pictures.sizes, batch, rank, world)
+    return _loader(Examples(dataset, config, prepare, None), batches, config, pad, world)
+
+
+def pad_targets(samples: list[Sample]) -> Targets:
+    """Objects of N pictures as (N, G, ...); label -1 and ``ignore`` False where a picture has fewer."""
+    most = max([len(s.boxes) for s in samples], default=0)
+    size = max(-(-most // OBJECT_MULTIPLE), 1) * OBJECT_MULTIPLE
+    boxes = np.zeros((len(samples), size, 4), np.float32)
+    labels = np.full((len(samples), size), -1, np.int64)
+    ignore = np.zeros((len(samples), size), bool)
+    for i, sample in enumerate(samples):
+        count = len(sample.boxes)
+        boxes[i, :count], labels[i, :count], ignore[i, :count] = sample.boxes, sample.labels, sample.ignore
+    return Targets(torch.from_numpy(boxes), torch.from_numpy(labels), torch.from_numpy(ignore))
+
+
+def worker_count(workers: int, world: int = 1) -> int:
+    """Loader processes of one rank: as asked, or for -1 its share of the cores but one, at most 8.
+
+    0 means in the process itself; -1 gives that on a single core.
+    """
+    if workers >= 0:
+        return workers
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(max(cores // world - 1, 0), 8)
+
+
+def _loader(
+    examples: Examples, batches: TrainBatches | EvalBatches, config: Config, pad: Pad, world: int
+) -> Loader:
+    workers = min(worker_count(config.data.workers, world), len(batches))
+    return Loader(
+        examples,
+        batch_sampler=batches,  # type: ignore[arg-type]
+        collate_fn=Collate(pad, config.preprocess),
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        pin_memory=torch.cuda.is_available(),
+        worker_init_fn=_start_worker,
+        generator=torch.Generator(),  # else every epoch would advance the global generator
+    )
+
+
+def _start_worker(_: int) -> None:
+    # Ctrl-C reaches the whole process group; the workers must outlive it so that the run can end in order.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
