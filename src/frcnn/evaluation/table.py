@@ -1,0 +1,169 @@
+"""The table by class, as text, JSON rows and CSV; every line says how it was measured."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from rich.box import Box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from frcnn.evaluation.arrays import Problem
+from frcnn.evaluation.coco import CocoResult
+from frcnn.evaluation.curves import best_f1, class_curves, fill_thresholds
+
+NOT_MEASURED = "n/a"
+PLAIN = Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
+"""One line of hyphens under the head: readable in every terminal, log and mail."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How numbers were measured; stands on every line of a report.
+
+    Attributes:
+        protocol: name of the protocol.
+        iou: IoU thresholds, as text.
+        max_dets: detections of a picture and class that count.
+        score_floor: lowest score that entered.
+        images: pictures.
+        objects: objects asked for.
+        ignored: objects and regions that are neither asked for nor wrong to find.
+    """
+
+    protocol: str
+    iou: str
+    max_dets: int
+    score_floor: float
+    images: int
+    objects: int
+    ignored: int
+
+    def line(self, iou: str | None = None) -> str:
+        """In words: protocol, IoU, limits and counts."""
+        return (
+            f"{self.protocol}, IoU {iou or self.iou}, max-dets {self.max_dets}, "
+            f"score >= {self.score_floor:g}, {self.images:,} images, "
+            f"{self.objects:,} gt, {self.ignored:,} ignored"
+        )
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """Numbers of one class; None where nothing could be measured.
+
+    Attributes:
+        name: class name.
+        objects: objects asked for.
+        ignored: ignored objects of the class.
+        detections: detections above the floor that count (not those on ignored objects).
+        ap: AP of the protocol.
+        ap50: AP at IoU 0.50.
+        precision: at the threshold with the best F1, as are ``recall`` and ``f1``.
+        threshold: that score; for a class without objects the fallback that ``predict`` uses.
+        precision_all: of all detections above the score floor: shows low false positives, which AP does not.
+        recall_all: the same for recall: the most that any threshold can reach.
+    """
+
+    name: str
+    objects: int
+    ignored: int
+    detections: int
+    ap: float | None
+    ap50: float | None
+    precision: float | None
+    recall: float | None
+    f1: float | None
+    threshold: float
+    precision_all: float | None
+    recall_all: float | None
+
+
+def class_rows(problem: Problem, result: CocoResult, floor: float = 0.0) -> tuple[ClassRow, ...]:
+    """One row for every class; ``problem`` is limited to the detections that count, as ``result`` was."""
+    curves = class_curves(problem)
+    best = [best_f1(curve, floor) for curve in curves]
+    thresholds = fill_thresholds(best)
+    ignored = np.bincount(problem.objects.category[problem.objects.ignore], minlength=len(problem.names))
+    rows = []
+    for k, (curve, at) in enumerate(zip(curves, best, strict=True)):
+        found = len(curve.scores) > 0
+        rows.append(
+            ClassRow(
+                name=problem.names[k],
+                objects=curve.objects,
+                ignored=int(ignored[k]),
+                detections=curve.detections,
+                ap=result.ap[k],
+                ap50=result.ap50[k],
+                precision=at.precision if at else None,
+                recall=at.recall if at else (0.0 if curve.objects else None),
+                f1=at.f1 if at else (0.0 if curve.objects else None),
+                threshold=thresholds[k],
+                precision_all=float(curve.precision[-1]) if found else None,
+                recall_all=(float(curve.recall[-1]) if found else 0.0) if curve.objects else None,
+            )
+        )
+    return tuple(rows)
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A share with three digits, or n/a."""
+    return NOT_MEASURED if value is None else f"{value:.{digits}f}"
+
+
+def format_metrics(metrics: dict[str, float | None], settings: Settings) -> str:
+    """The protocol's numbers, one a line, each with how it was measured."""
+    lines = []
+    for name, value in metrics.items():
+        iou = {"AP50": "0.50", "AP75": "0.75"}.get(name, settings.iou)
+        size = {"s": "small", "m": "medium", "l": "large"}.get(name[-1], "all")
+        shown = f"{size} objects, " if size != "all" else ""
+        limit = name[2:] if name.startswith("AR") and name[2:].isdigit() else str(settings.max_dets)
+        text = settings.line(iou).replace(f"max-dets {settings.max_dets},", f"max-dets {limit},")
+        lines.append(f"{name:<6} {number(value):>6}   {shown}{text}")
+    return "\n".join(lines)
+
+
+def format_table(rows: Sequence[ClassRow], settings: Settings, color: bool = False, width: int = 110) -> str:
+    """The table by class as text; colour codes only where ``color`` is set (a terminal)."""
+    table = Table(box=PLAIN, pad_edge=False, header_style="bold" if color else "")
+    table.add_column("class", overflow="fold")
+    for head in ("gt", "ignored", "AP", "AP50", "P", "R", "F1", "score >=", "detections", "P all", "R all"):
+        table.add_column(head, justify="right", no_wrap=True)
+    for r in rows:
+        shares = (r.ap, r.ap50, r.precision, r.recall, r.f1, r.threshold)
+        ends = (f"{r.detections:,}", number(r.precision_all), number(r.recall_all))
+        table.add_row(escape(r.name), f"{r.objects:,}", f"{r.ignored:,}", *(number(v) for v in shares), *ends)
+    out = io.StringIO()
+    console = Console(file=out, width=width, force_terminal=color, no_color=not color, highlight=False)
+    console.print(table)
+    floor = f"{settings.score_floor:g}"
+    legend = f"P, R, F1: IoU 0.50, at the score with the best F1; P all, R all: every score >= {floor}"
+    console.print(legend, markup=False, soft_wrap=True)
+    console.print(settings.line(), markup=False, soft_wrap=True)
+    return "\n".join(line.rstrip() for line in out.getvalue().strip("\n").splitlines())
+
+
+def json_rows(rows: Sequence[ClassRow], settings: Settings) -> list[dict[str, Any]]:
+    """Plain values, one dictionary a class, each with how it was measured."""
+    return [asdict(row) | {"settings": asdict(settings)} for row in rows]
+
+
+def csv_text(rows: Sequence[ClassRow], settings: Settings) -> str:
+    """Comma-separated values with a head line; what was not measured is n/a."""
+    how = {f"{key}_total" if key in ("objects", "ignored") else key: v for key, v in asdict(settings).items()}
+    out = io.StringIO()
+    names = [*ClassRow.__dataclass_fields__, *how]
+    writer = csv.DictWriter(out, names, lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        values = {key: NOT_MEASURED if value is None else value for key, value in asdict(row).items()}
+        writer.writerow(values | how)
+    return out.getvalue()
