@@ -33,18 +33,28 @@ def as_floats(images: list[Image.Image]) -> list[torch.Tensor]:
     return [torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255 for image in images]
 
 
-def make(arch: str, min_size: int = 256, max_size: int = 352) -> nn.Module:
+LIMITS = {
+    "min_size": 192,
+    "max_size": 256,
+    "rpn_pre_nms_top_n_train": 300,
+    "rpn_pre_nms_top_n_test": 250,
+    "rpn_post_nms_top_n_train": 250,
+    "rpn_post_nms_top_n_test": 200,
+}
+
+
+def make(arch: str) -> nn.Module:
     """Random weights whose batch norm fits the activations and whose heads give many different detections."""
     torch.manual_seed(0)
     build = getattr(torchvision.models.detection, arch)
-    model = build(
-        weights=None, weights_backbone=None, num_classes=len(CLASSES) + 1, min_size=min_size, max_size=max_size
-    )
-    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
-    for norm in norms:
-        norm.momentum = None  # cumulative: one pass sets the statistics
-        nn.init.uniform_(norm.weight, 0.7, 1.3)
-        nn.init.normal_(norm.bias, std=0.1)
+    model = build(weights=None, weights_backbone=None, num_classes=len(CLASSES) + 1, **LIMITS)
+    for name, norm in model.named_modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.momentum = None  # cumulative: one pass sets the statistics
+            # small residual branches, as trained networks have: rounding is then not amplified from block to block
+            low, high = (0.05, 0.2) if name.endswith("bn3") else (0.7, 1.3)
+            nn.init.uniform_(norm.weight, low, high)
+            nn.init.normal_(norm.bias, std=0.1)
     with torch.no_grad():
         images, _ = model.transform(as_floats(pictures()))
         features = model.backbone.train()(images.tensors)
@@ -56,14 +66,22 @@ def make(arch: str, min_size: int = 256, max_size: int = 352) -> nn.Module:
         scale = torch.cat([f.flatten() for f in features.values()]).std()
         model.rpn.head.cls_logits.weight.mul_(60 / scale)
         model.rpn.head.bbox_pred.weight.mul_(12 / scale)
-        # independent rows make classes differ; a bias against background gives many detections
-        predictor = model.roi_heads.box_predictor
-        nn.init.normal_(predictor.cls_score.weight, std=0.25)
-        nn.init.normal_(predictor.bbox_pred.weight, std=0.08)
-        if arch.endswith("v2"):
-            predictor.cls_score.weight.mul_(0.25)
-            predictor.bbox_pred.weight.mul_(0.25)
+        _spread_classes(model)
     return model.eval()
+
+
+def _spread_classes(model: nn.Module) -> None:
+    """Class rows that look at what differs between RoIs, so that every class is found."""
+    predictor = model.roi_heads.box_predictor
+    seen: list[torch.Tensor] = []
+    hook = predictor.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
+    model(as_floats(pictures()))
+    hook.remove()
+    hidden = torch.cat(seen)
+    mean, spread = hidden.mean(0), (hidden - hidden.mean(0)).pow(2).sum(1).mean().sqrt()
+    for layer, size in ((predictor.cls_score, 1.4), (predictor.bbox_pred, 0.6)):
+        nn.init.normal_(layer.weight, std=float(size / spread))
+        layer.bias.copy_(-layer.weight @ mean)
 
 
 def ours(model: nn.Module, arch: str) -> Detector:
