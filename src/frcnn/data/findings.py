@@ -1,0 +1,148 @@
+"""What a data check found: single findings, and the report that groups them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Literal
+
+from frcnn.data.sample import DataError
+
+Severity = Literal["error", "warn", "note"]
+SHOWN = 5
+"""Findings of one kind that are printed; the JSON report lists all."""
+
+TITLES = {
+    "D01": "box has no area",
+    "D02": "box vanishes at the training size",
+    "D03": "box reaches outside the picture",
+    "D06": "duplicate box",
+    "D07": "class name",
+    "D08": "class without boxes",
+    "D09": "two annotations for one picture",
+    "D11": "background picture",
+    "D12": "picture or annotation missing",
+    "D13": "picture cannot be read",
+    "D14": "annotated size differs from the picture",
+    "D15": "picture is not 8-bit RGB",
+    "D16": "annotation cannot be read",
+    "D17": "no pictures left",
+    "D18": "same picture in two splits",
+    "D19": "unusual picture",
+    "D20": "difficult, crowd or ignored box",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was found.
+
+    Attributes:
+        code: D01 ... D20.
+        severity: ``error`` stops training and evaluation; ``warn`` and ``note`` do not.
+        message: what is wrong, with the offending value.
+        path: the file; "" when it concerns the whole data set.
+        line: line of that file, from 1; 0: no line.
+        action: what is done about it, or what to do.
+        splits: splits it concerns; empty: decided by ``path``.
+    """
+
+    code: str
+    severity: Severity
+    message: str
+    path: str = ""
+    line: int = 0
+    action: str = ""
+    splits: tuple[str, ...] = ()
+
+    @property
+    def place(self) -> str:
+        """``path:line``, as far as known."""
+        return f"{self.path}:{self.line}" if self.line else self.path
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.message}" if self.path else self.message
+
+
+_RANK: dict[str, int] = {"error": 0, "warn": 1, "note": 2}
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """All findings of one check.
+
+    Attributes:
+        source: the data set's folder.
+        findings: sorted by code, then as found.
+        counts: images, with_boxes, background, boxes, ignored.
+    """
+
+    source: str
+    findings: tuple[Finding, ...]
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def errors(self) -> tuple[Finding, ...]:
+        """The findings that stop training and evaluation."""
+        return self.of("error")
+
+    def of(self, severity: Severity) -> tuple[Finding, ...]:
+        """The findings of one severity."""
+        return tuple(f for f in self.findings if f.severity == severity)
+
+    def with_code(self, code: str) -> tuple[Finding, ...]:
+        """The findings of one code."""
+        return tuple(f for f in self.findings if f.code == code)
+
+    def groups(self, findings: Iterable[Finding] | None = None) -> list[list[Finding]]:
+        """Findings of the same code, severity and action together; errors first."""
+        grouped: dict[tuple[int, str, str], list[Finding]] = {}
+        for item in self.findings if findings is None else findings:
+            grouped.setdefault((_RANK[item.severity], item.code, item.action), []).append(item)
+        return [grouped[key] for key in sorted(grouped)]
+
+    def format(self, findings: Iterable[Finding] | None = None) -> str:
+        """Text for a terminal: counts, then every group with its first files and lines and the action."""
+        lines = [self.summary()] if findings is None else []
+        for group in self.groups(findings):
+            first = group[0]
+            lines.append(f"{first.code} {first.severity}: {TITLES.get(first.code, '')} ({len(group)})")
+            lines += [f"    {item}" for item in group[:SHOWN]]
+            if len(group) > SHOWN:
+                lines.append(f"    and {len(group) - SHOWN} more")
+            if first.action:
+                lines.append(f"    -> {first.action}")
+        return "\n".join(lines)
+
+    def summary(self) -> str:
+        """One line: pictures, boxes, and how much was found."""
+        c = self.counts
+        found = f"{len(self.errors)} errors, {len(self.of('warn'))} warnings, {len(self.of('note'))} notes"
+        return (
+            f"images {c.get('images', 0)}: {c.get('with_boxes', 0)} with boxes, {c.get('background', 0)} background "
+            f"(kept); boxes {c.get('boxes', 0)}, {c.get('ignored', 0)} ignored; {found}"
+        )
+
+    def to_json(self) -> str:
+        """Everything, for machines."""
+        content = {"source": self.source, "counts": dict(self.counts), "findings": [asdict(f) for f in self.findings]}
+        return json.dumps(content, indent=1)
+
+    def raise_errors(self) -> None:
+        """Do nothing without errors.
+
+        Raises:
+            DataError: with every error, grouped, the first few of each kind with file and line.
+        """
+        if not self.errors:
+            return
+        if len(self.errors) == 1:
+            only = self.errors[0]
+            raise DataError(f"{only.code} {only}" + (f"; {only.action}" if only.action else ""))
+        raise DataError(f"{self.source}: {len(self.errors)} errors in the data.\n{self.format(self.errors)}")
+
+
+def plural(count: int, word: str) -> str:
+    """``1 box``, ``2 boxes``, ``3 pictures``."""
+    return f"{count} {word}" + ("" if count == 1 else "es" if word.endswith("x") else "s")
