@@ -8,12 +8,11 @@ A backbone declares its channels and strides; nothing is guessed from a forward 
 from __future__ import annotations
 
 import timm
-import timm.utils.model
 import torch
-from timm.layers import BatchNormAct2d, GroupNormAct
 from torch import Tensor, nn
 
 from frcnn.config import BackboneConfig
+from frcnn.model.norms import freeze_norms, group_norms
 
 
 class Backbone(nn.Module):
@@ -72,27 +71,9 @@ def _set_norm(net: nn.Module, config: BackboneConfig) -> None:
     """Make the batch norm what the configuration says, in place."""
     norm = config.resolved_norm
     for module in net.modules():
-        if isinstance(module, nn.BatchNorm2d | BatchNormAct2d) and config.norm_eps is not None:
+        if isinstance(module, nn.BatchNorm2d) and config.norm_eps is not None:
             module.eps = config.norm_eps
     if norm == "frozen":
-        timm.utils.model.freeze_batch_norm_2d(net)
+        freeze_norms(net)
     elif norm == "group":
-        _to_group_norm(net)
-
-
-def _to_group_norm(net: nn.Module) -> None:
-    for parent in list(net.modules()):
-        for name, child in list(parent.named_children()):
-            if isinstance(child, BatchNormAct2d):
-                group: nn.Module = GroupNormAct(child.num_features, num_groups=_groups(child.num_features))
-                group.drop, group.act = child.drop, child.act
-            elif isinstance(child, nn.BatchNorm2d):
-                group = nn.GroupNorm(_groups(child.num_features), child.num_features)
-            else:
-                continue
-            setattr(parent, name, group)
-
-
-def _groups(channels: int) -> int:
-    """The largest number of groups up to 32 that divides the channels (Wu and He 2018 use 32)."""
-    return max(g for g in range(1, 33) if channels % g == 0)
+        group_norms(net)

@@ -1,0 +1,146 @@
+"""Part of room 3: the backbone's normalisation - frozen and folded into the convolutions before it, or by groups.
+
+Letters: N images, C channels, H, W a map's size.
+
+A frozen batch norm is a fixed scale and shift a channel. Folded into the convolution's weights it costs nothing; as
+two passes over every map it takes a fifth of a training step on a CPU. The weights stay trainable: folding happens
+in every forward pass, on tensors the size of the weights.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from timm.layers import BatchNormAct2d, Conv2dSame, GroupNormAct
+from timm.layers.padding import pad_same
+from torch import Tensor, nn
+
+PROBE = 64
+
+
+class FrozenNorm(nn.Module):
+    """Batch norm with fixed statistics and fixed scale and shift, then the activation of the layer it replaces."""
+
+    def __init__(self, source: nn.BatchNorm2d) -> None:
+        """Take over the numbers, epsilon and activation of a batch norm."""
+        super().__init__()
+        self.eps = source.eps
+        self.folded = False
+        self.act = source.act if isinstance(source, BatchNormAct2d) else nn.Identity()
+        for name in ("weight", "bias", "running_mean", "running_var"):
+            value = getattr(source, name)
+            self.register_buffer(name, value.detach().clone())
+        self.weight: Tensor
+        self.bias: Tensor
+        self.running_mean: Tensor
+        self.running_var: Tensor
+
+    def scale_and_shift(self) -> tuple[Tensor, Tensor]:
+        """(C,) each: norm(x) = x * scale + shift."""
+        scale = self.weight * (self.running_var + self.eps).rsqrt()
+        return scale, self.bias - self.running_mean * scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, H, W) -> the same shape."""
+        if not self.folded:
+            scale, shift = self.scale_and_shift()
+            x = x * scale[:, None, None].to(x.dtype) + shift[:, None, None].to(x.dtype)
+        return self.act(x)
+
+
+class FoldedConv(nn.Module):
+    """A convolution that carries the scale and shift of the frozen norm behind it; same parameter names."""
+
+    def __init__(self, source: nn.Conv2d, norm: FrozenNorm) -> None:
+        """Take over the parameters of ``source``; ``norm`` is left with its activation only."""
+        super().__init__()
+        self.weight = source.weight
+        self.bias = source.bias
+        self.stride, self.padding, self.dilation, self.groups = (
+            source.stride,
+            source.padding,
+            source.dilation,
+            source.groups,
+        )
+        self.same = isinstance(source, Conv2dSame)
+        self.depthwise = source.groups > 1 and source.groups == source.in_channels
+        self.norms = (norm,)  # in a tuple, so that its buffers are not registered twice
+        norm.folded = True
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, H, W) -> (N, C', H', W'), convolved and normalised."""
+        scale, shift = self.norms[0].scale_and_shift()
+        weight = self.weight * scale[:, None, None, None]
+        shift = shift if self.bias is None else shift + self.bias * scale
+        if self.same:
+            x = pad_same(x, self.weight.shape[-2:], self.stride, self.dilation)
+        padding = 0 if self.same else self.padding
+        if self.depthwise and x.device.type == "cpu" and torch.is_grad_enabled():
+            # the CPU library's bf16 gradient of a depthwise convolution is 5 to 40 times slower than its fp32 one
+            dtype = x.dtype
+            with torch.autocast("cpu", enabled=False):
+                x = x.float().contiguous(memory_format=torch.channels_last)
+                return F.conv2d(x, weight, shift, self.stride, padding, self.dilation, self.groups).to(dtype)
+        return F.conv2d(x, weight, shift, self.stride, padding, self.dilation, self.groups)
+
+
+def freeze_norms(net: nn.Module, fold: bool = True) -> None:
+    """Replace every batch norm by a frozen one, in place, and fold it into the convolution before it."""
+    replaced: dict[nn.Module, FrozenNorm] = {}
+    for parent in list(net.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.BatchNorm2d):
+                replaced[child] = FrozenNorm(child)
+                setattr(parent, name, replaced[child])
+    if fold and replaced:
+        pairs = _convolutions_before_norms(net)
+        for parent in list(net.modules()):
+            for name, child in list(parent.named_children()):
+                if child in pairs:
+                    setattr(parent, name, FoldedConv(child, pairs[child]))
+
+
+@torch.no_grad()
+def _convolutions_before_norms(net: nn.Module) -> dict[nn.Module, FrozenNorm]:
+    """Which convolution feeds which norm, and nothing else: seen by passing a small picture through."""
+    made: dict[int, nn.Conv2d] = {}
+    kept: list[Tensor] = []  # ids are only unique while the tensors live
+    pairs: dict[nn.Module, FrozenNorm] = {}
+
+    def after_conv(module: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> None:
+        assert isinstance(module, nn.Conv2d)
+        made[id(output)] = module
+        kept.append(output)
+
+    def before_norm(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        conv = made.get(id(inputs[0]))
+        if conv is not None and isinstance(module, FrozenNorm):
+            pairs[conv] = module
+
+    hooks = [m.register_forward_hook(after_conv) for m in net.modules() if isinstance(m, nn.Conv2d)]
+    hooks += [m.register_forward_pre_hook(before_norm) for m in net.modules() if isinstance(m, FrozenNorm)]
+    training = net.training
+    net.eval()(torch.zeros(1, 3, PROBE, PROBE))
+    net.train(training)
+    for hook in hooks:
+        hook.remove()
+    return pairs
+
+
+def group_norms(net: nn.Module) -> None:
+    """Replace every batch norm by group norm, in place (Wu and He 2018)."""
+    for parent in list(net.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, BatchNormAct2d):
+                group: nn.Module = GroupNormAct(child.num_features, num_groups=_groups(child.num_features))
+                group.drop, group.act = child.drop, child.act
+            elif isinstance(child, nn.BatchNorm2d):
+                group = nn.GroupNorm(_groups(child.num_features), child.num_features)
+            else:
+                continue
+            setattr(parent, name, group)
+
+
+def _groups(channels: int) -> int:
+    """The largest number of groups up to 32 that divides the channels."""
+    return max(g for g in range(1, 33) if channels % g == 0)
