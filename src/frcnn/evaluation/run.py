@@ -1,0 +1,251 @@
+"""From a detector and a data set to a report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from frcnn.config import Config, RoiConfig
+from frcnn.data.loader import Batch, eval_loader
+from frcnn.data.open import open_dataset
+from frcnn.data.sample import Dataset, did_you_mean
+from frcnn.evaluation.report import Counts, Report, measure
+from frcnn.model.detector import FasterRCNN
+from frcnn.model.postprocess import postprocess
+from frcnn.model.preprocess import pad_batch, prepare
+from frcnn.structures import Detections, ImageBatch
+
+Progress = Callable[[int], None]
+"""Called with the number of pictures done so far."""
+ALL_CANDIDATES = 2**31 - 1
+
+
+class DetectorLike(Protocol):
+    """What ``evaluate`` needs of a detector; ``frcnn.Detector`` has it."""
+
+    @property
+    def model(self) -> FasterRCNN:
+        """The network, on its device."""
+        ...
+
+    @property
+    def config(self) -> Config:
+        """Its configuration."""
+        ...
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names; a label is an index into them."""
+        ...
+
+
+@dataclass
+class Collector:
+    """Detections of many batches as COCO results.
+
+    Attributes:
+        results: one dictionary a detection.
+        capped: pictures in which as many were found as may be.
+        inexact: pictures in which the candidate limit before NMS may have cost a detection.
+        images: pictures seen.
+    """
+
+    results: list[dict[str, Any]] = field(default_factory=list)
+    capped: int = 0
+    inexact: int = 0
+    images: int = 0
+
+    def add(self, found: Detections, image_ids: Sequence[int]) -> None:
+        """Take the detections of one batch; boxes become (x, y, width, height), labels ``category_id``."""
+        self.capped += int(found.valid.all(dim=1).sum())
+        self.inexact += int((~found.exact).sum())
+        self.images += len(image_ids)
+        for image_id, (boxes, scores, labels) in zip(image_ids, found.per_image(), strict=True):
+            corners = boxes.float()
+            sides = torch.cat([corners[:, :2], corners[:, 2:] - corners[:, :2]], dim=1).clamp(
+                min=-1e9, max=1e9
+            )
+            rows = zip(sides.tolist(), scores.float().tolist(), labels.tolist(), strict=True)
+            self.results += [
+                {"image_id": int(image_id), "category_id": k, "bbox": box, "score": score}
+                for box, score, k in rows
+            ]
+
+    @property
+    def counts(self) -> Counts:
+        """For the report."""
+        return Counts(len(self.results), self.capped, self.inexact)
+
+
+def ground_truth(dataset: Dataset, classes: Sequence[str] | None = None) -> dict[str, Any]:
+    """The objects of a data set as a COCO dictionary; ids count from 1, ``category_id`` is the label.
+
+    Ignored objects are flagged ``ignore``, and so are boxes without area, which nothing can match. A region
+    without a class becomes a crowd region of every class.
+
+    Args:
+        dataset: its pictures are not opened.
+        classes: the model's names, where labels are to be the model's; None: the data set's.
+
+    Raises:
+        ValueError: when the data has a class that the model does not know.
+    """
+    names = dataset.classes if classes is None else tuple(classes)
+    to_label = class_map(dataset.classes, names)
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for i in range(len(dataset)):
+        sample = dataset[i]
+        height, width = sample.size
+        images.append(
+            {"id": sample.image_id, "height": height, "width": width, "file_name": str(sample.path)}
+        )
+        rows = zip(sample.boxes.tolist(), sample.labels.tolist(), sample.ignore.tolist(), strict=True)
+        for (x1, y1, x2, y2), label, ignore in rows:
+            region, area = label < 0, max(x2 - x1, 0.0) * max(y2 - y1, 0.0)
+            for category in range(len(names)) if region else (to_label[label],):
+                annotations.append(
+                    {
+                        "id": len(annotations) + 1,
+                        "image_id": sample.image_id,
+                        "category_id": category,
+                        "bbox": [x1, y1, max(x2 - x1, 0.0), max(y2 - y1, 0.0)],
+                        "area": area,
+                        "iscrowd": int(region),
+                        "ignore": int(ignore or area <= 0),
+                    }
+                )
+    categories = [{"id": k, "name": name} for k, name in enumerate(names)]
+    return {"images": images, "annotations": annotations, "categories": categories}
+
+
+def class_map(data: Sequence[str], model: Sequence[str]) -> tuple[int, ...]:
+    """For every class of the data its label in the model, by name.
+
+    Raises:
+        ValueError: listing both, when the data has a class that the model does not know.
+    """
+    unknown = [name for name in data if name not in model]
+    if unknown:
+        missing = ", ".join(f'"{name}"{did_you_mean(name, model)}' for name in unknown)
+        raise ValueError(
+            f"the model does not know these classes of the data: {missing} "
+            f"(data: {', '.join(data)}; model: {', '.join(model)}); use data with the model's names"
+        )
+    return tuple(list(model).index(name) for name in data)
+
+
+def collect_detections(
+    model: FasterRCNN,
+    batches: Iterable[Batch],
+    device: torch.device | str,
+    autocast_dtype: torch.dtype | None = None,
+    roi: RoiConfig | None = None,
+    progress: Progress | None = None,
+) -> Collector:
+    """Run a model over batches.
+
+    Args:
+        model: in any mode; it is put into evaluation mode for the run and back after it.
+        batches: of ``frcnn.data.loader.eval_loader``.
+        device: where the model is.
+        autocast_dtype: bfloat16 or float16 for mixed precision; None: float32.
+        roi: other limits than the model's own for score, NMS and number of detections.
+        progress: called after every batch.
+
+    Returns:
+        The detections and what the limits did. Where the candidate limit before NMS may have cost a
+        detection, that batch was searched again without it, as ``predict`` does.
+    """
+    kind = torch.device(device).type
+    collector, was_training = Collector(), model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            for batch in batches:
+                cast = torch.autocast(kind, autocast_dtype) if autocast_dtype is not None else nullcontext()
+                with cast:
+                    found = _detect(
+                        model, batch.images.to(device, non_blocking=True), roi or model.config.roi
+                    )
+                collector.add(found, batch.image_ids)
+                if progress is not None:
+                    progress(collector.images)
+    finally:
+        model.train(was_training)
+    return collector
+
+
+def _detect(model: FasterRCNN, images: ImageBatch, roi: RoiConfig) -> Detections:
+    trace = model.trace(images)
+    found = trace.detections
+    assert found is not None and trace.proposals is not None
+    assert trace.class_logits is not None and trace.deltas is not None
+    stages = (trace.proposals, trace.class_logits, trace.deltas, trace.batch)
+    if roi != model.config.roi:
+        found = postprocess(*stages, roi)
+    if not bool(found.exact.all()):
+        found = postprocess(*stages, roi.model_copy(update={"candidates": ALL_CANDIDATES}))
+    return found
+
+
+def evaluate(
+    model: DetectorLike | str | Path,
+    data: Dataset | str | Path,
+    split: str | None = None,
+    protocol: str = "coco",
+    *,
+    score: float | None = None,
+    max_dets: int | None = None,
+    autocast_dtype: torch.dtype | None = None,
+    progress: Progress | None = None,
+) -> Report:
+    """Measure a detector on a data set.
+
+    Args:
+        model: a ``frcnn.Detector``, or the path of a model file.
+        data: a data set, or its folder.
+        split: one of its splits; None: all of it.
+        protocol: ``coco``.
+        score: lowest score that enters; None: ``eval.score_threshold`` of the configuration.
+        max_dets: detections that the model may give for a picture; None: the configuration's.
+        autocast_dtype: bfloat16 or float16 for mixed precision; None: float32.
+        progress: called with the number of pictures done.
+
+    Returns:
+        The protocol's numbers, the table by class, curves and thresholds.
+
+    Raises:
+        ValueError: when the data has classes that the model does not know, or the split is missing or empty.
+    """
+    detector = _detector(model)
+    if isinstance(data, str | Path):
+        dataset = open_dataset(data, split, config=detector.config.data)
+    else:
+        dataset = data if split is None else data.subset(split)
+    if not len(dataset):
+        raise ValueError(
+            f"{dataset.root}: no pictures to evaluate on{f' in split {split!r}' if split else ''}"
+        )
+    truth = ground_truth(dataset, detector.classes)  # before the work, because it may find an unknown class
+    config, settings = detector.config, detector.config.eval
+    floor = settings.score_threshold if score is None else score
+    most = max(settings.max_dets, config.roi.max_dets) if max_dets is None else max_dets
+    roi = config.roi.model_copy(update={"score_threshold": floor, "max_dets": most})
+    device = next(detector.model.parameters()).device
+    batches = eval_loader(dataset, config, prepare, pad_batch, settings.batch)
+    found = collect_detections(detector.model, batches, device, autocast_dtype, roi, progress)
+    return measure(truth, found.results, most, floor, protocol, counts=found.counts)
+
+
+def _detector(model: DetectorLike | str | Path) -> DetectorLike:
+    if not isinstance(model, str | Path):
+        return model
+    from frcnn.predict import Detector  # the room above this one: only for those who give a path
+
+    return Detector.load(model)
