@@ -1,0 +1,144 @@
+"""The NMS mask against its plain reference, against torchvision, and its promises about types and masks."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torchvision
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from frcnn.ops import nms_mask, nms_mask_reference
+
+
+def sorted_boxes(rows: int, count: int, seed: int = 0, spread: float = 100.0, offset: float = 0.0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    corners = torch.rand(rows, count, 2, generator=generator) * spread + offset
+    return torch.cat([corners, corners + 2 + torch.rand(rows, count, 2, generator=generator) * 60], -1)
+
+
+@pytest.mark.parametrize("shape", [(0, 0, 4), (0, 5, 4), (3, 0, 4)])
+def test_nothing_gives_nothing(shape: tuple[int, ...]) -> None:
+    boxes = torch.zeros(shape)
+    masks = torch.zeros(shape[:2], dtype=torch.bool)
+    groups = torch.zeros(shape[:2], dtype=torch.long)
+    for groups_given, valid in ((None, None), (groups, None), (None, masks), (groups, masks)):
+        keep = nms_mask(boxes, 0.5, groups_given, valid)
+        assert keep.shape == shape[:2] and keep.dtype == torch.bool
+        assert keep.equal(nms_mask_reference(boxes, 0.5, groups_given, valid))
+
+
+@pytest.mark.parametrize(
+    ("second", "threshold", "kept"),
+    [
+        ((0, 0, 10, 10), 0.5, False),  # a copy
+        ((0, 0, 10, 5), 0.5, True),  # IoU exactly the threshold: suppressed only above it
+        ((0, 0, 10, 6), 0.5, False),
+        ((20, 20, 30, 30), 0.0, True),  # apart
+        ((0, 0, 10, 10), 1.0, True),
+    ],
+)
+def test_two_boxes(second: tuple[float, ...], threshold: float, kept: bool) -> None:
+    boxes = torch.tensor([[(0.0, 0, 10, 10), second]])
+    assert nms_mask(boxes, threshold).tolist() == [[True, kept]]
+
+
+def test_a_suppressed_box_does_not_suppress() -> None:
+    chain = torch.tensor([[[0.0, 0, 10, 10], [4, 0, 14, 10], [8, 0, 18, 10]]])  # neighbours overlap by 0.43
+    assert nms_mask(chain, 0.4).tolist() == [[True, False, True]]
+
+
+def test_ties_keep_the_first() -> None:
+    same = torch.tensor([[[0.0, 0, 10, 10]] * 5])
+    assert nms_mask(same, 0.5).tolist() == [[True, False, False, False, False]]
+
+
+def test_zero_area_boxes_stay_and_suppress_nothing() -> None:
+    boxes = torch.tensor([[[5.0, 5, 5, 5], [0, 0, 10, 10], [5, 5, 5, 5], [5, 5, 5, 9]]])
+    assert nms_mask(boxes, 0.0).equal(nms_mask_reference(boxes, 0.0))
+    assert nms_mask(boxes, 0.0).all()
+
+
+def test_invalid_boxes_neither_suppress_nor_survive() -> None:
+    boxes = torch.tensor([[[0.0, 0, 10, 10], [0, 0, 10, 10], [0, 0, 10, 10]]])
+    valid = torch.tensor([[False, True, True]])
+    assert nms_mask(boxes, 0.5, valid=valid).tolist() == [[False, True, False]]
+    assert not nms_mask(boxes, 0.5, valid=torch.zeros_like(valid)).any()
+
+
+def test_groups_do_not_touch_each_other() -> None:
+    boxes = torch.tensor([[[0.0, 0, 10, 10]] * 4])
+    groups = torch.tensor([[90, 0, 90, 0]])
+    assert nms_mask(boxes, 0.5, groups).tolist() == [[True, True, False, False]]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    data=st.data(),
+    rows=st.integers(1, 3),
+    count=st.integers(1, 12),
+    threshold=st.sampled_from([0.0, 0.25, 1 / 3, 0.5, 0.7, 1.0]),
+)
+def test_equals_the_reference(data: st.DataObject, rows: int, count: int, threshold: float) -> None:
+    # small integers: many copies, overlaps of exactly the threshold, and boxes without area
+    number = st.integers(0, 6)
+    box = st.tuples(number, number, number, number).map(
+        lambda b: (min(b[0], b[2]), min(b[1], b[3]), max(b[0], b[2]), max(b[1], b[3]))
+    )
+    row = st.lists(box, min_size=count, max_size=count)
+    boxes = torch.tensor(data.draw(st.lists(row, min_size=rows, max_size=rows)), dtype=torch.float32)
+    ints = st.lists(st.integers(0, 2), min_size=rows * count, max_size=rows * count)
+    groups = torch.tensor(data.draw(ints)).view(rows, count)
+    valid = torch.tensor(data.draw(ints)).view(rows, count) > 0
+    for groups_given, mask in ((None, None), (groups, None), (None, valid), (groups, valid)):
+        keep = nms_mask(boxes, threshold, groups_given, mask)
+        assert keep.equal(nms_mask_reference(boxes, threshold, groups_given, mask))
+
+
+def test_equals_torchvision_per_row() -> None:
+    boxes = sorted_boxes(3, 300)
+    scores = torch.arange(300, 0, -1).float()
+    keep = nms_mask(boxes, 0.5)
+    for i in range(3):
+        assert keep[i].nonzero()[:, 0].equal(torchvision.ops.nms(boxes[i], scores, 0.5).sort().values)
+    assert 0 < keep.sum() < keep.numel()
+
+
+def test_equals_torchvisions_exact_batched_form() -> None:
+    boxes = sorted_boxes(1, 400, seed=1, offset=1200.0)
+    scores = torch.arange(400, 0, -1).float()
+    groups = torch.randint(0, 7, (1, 400), generator=torch.Generator().manual_seed(0))
+    expected = torchvision.ops.boxes._batched_nms_vanilla(boxes[0], scores, groups[0], 0.5)
+    assert nms_mask(boxes, 0.5, groups)[0].nonzero()[:, 0].equal(expected.sort().values)
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_half_precision_input_equals_its_float32_values(kind: torch.dtype) -> None:
+    half = sorted_boxes(2, 120, seed=2, offset=1100.0).to(kind)  # above 1,024: no coordinate is exact
+    groups = torch.arange(120).remainder(3).expand(2, -1)
+    assert nms_mask(half, 0.5).equal(nms_mask(half.float(), 0.5))
+    assert nms_mask(half, 0.5, groups).equal(nms_mask_reference(half.float(), 0.5, groups))
+
+
+def test_autocast_changes_nothing() -> None:
+    boxes = sorted_boxes(2, 200, seed=3, offset=1500.0)
+    plain = nms_mask(boxes, 0.5)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert nms_mask(boxes, 0.5).equal(plain)
+
+
+def test_wrong_shapes_are_named() -> None:
+    with pytest.raises(ValueError, match=r"\(B, k, 4\), got \(5, 4\)"):
+        nms_mask(torch.zeros(5, 4), 0.5)
+    with pytest.raises(ValueError, match=r"groups must be \(2, 5\).*got \(2, 4\)"):
+        nms_mask(torch.zeros(2, 5, 4), 0.5, groups=torch.zeros(2, 4, dtype=torch.long))
+    with pytest.raises(ValueError, match="valid must be"):
+        nms_mask(torch.zeros(2, 5, 4), 0.5, valid=torch.ones(5, dtype=torch.bool))
+
+
+def test_the_operator_is_registered_as_torch_wants() -> None:
+    boxes, groups = sorted_boxes(2, 20), torch.zeros(2, 20, dtype=torch.long)
+    valid = torch.ones(2, 20, dtype=torch.bool)
+    for extra in ((None, None), (groups, valid)):
+        torch.library.opcheck(torch.ops.frcnn.nms_mask.default, (boxes, 0.5, *extra))
