@@ -1,0 +1,220 @@
+"""What happens around the steps of a run: progress, metrics, checkpoints, early stop, interruption."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+import lightning.pytorch as pl
+
+from frcnn.training.feed import Feed
+from frcnn.training.folder import Row
+from frcnn.training.journal import Journal
+from frcnn.training.keeper import Keeper
+from frcnn.training.module import TrainingModule
+from frcnn.training.watch import PARTS
+
+ROWS_PER_EPOCH = 10
+LINE_SECONDS = 30.0
+"""Without a bar, a line this often."""
+
+
+class Interrupted(Exception):  # noqa: N818 (it is no error)
+    """Ctrl-C or SIGTERM, raised between two steps."""
+
+
+@dataclass
+class Interrupt:
+    """Set by a signal; read between steps."""
+
+    asked: bool = False
+
+    def check(self) -> None:
+        """Leave the run when a signal came.
+
+        Raises:
+            Interrupted: so that the weights are saved as they are.
+        """
+        if self.asked:
+            raise Interrupted
+
+    @contextmanager
+    def listen(self, say: Callable[[str], None]) -> Iterator[None]:
+        """Let SIGINT and SIGTERM end the run after the current step; a second one ends it at once."""
+        if threading.current_thread() is not threading.main_thread():
+            yield  # only the main thread may have handlers
+            return
+
+        def handle(number: int, _: FrameType | None) -> None:
+            if self.asked:
+                raise KeyboardInterrupt
+            self.asked = True
+            say(f"{signal.Signals(number).name}: ending after this step; once more ends at once")
+
+        old = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in old.items():
+                signal.signal(number, handler)
+
+
+class Recorder(pl.Callback):
+    """Progress, metrics and checkpoints of a run; writes on the first rank only, decides on all alike."""
+
+    def __init__(
+        self,
+        keeper: Keeper,
+        feed: Feed,
+        journal: Journal,
+        interrupt: Interrupt,
+        deadline: float | None = None,
+        patience: int = 0,
+    ) -> None:
+        """``deadline``: ``time.monotonic()`` at which training should give way to the last evaluation."""
+        self._keeper, self._feed, self._journal, self._interrupt = keeper, feed, journal, interrupt
+        self._deadline, self._patience = deadline, patience
+        self._means: list[dict[str, float]] = []
+        self._latest = float("nan")
+        self._spoken = 0.0
+        self._restore: Any = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Show the bar and keep what the run starts from, so that even its first epoch can be resumed."""
+        module = _ours(pl_module)
+        self._journal.start_bar(module.task.schedule.steps, module.step)
+        self._spoken = time.monotonic()
+        self._restore = self._interrupt.listen(self._journal.say)
+        self._restore.__enter__()  # after Lightning's own handlers, which would end the run in the middle of a step
+        if trainer.is_global_zero and module.task.resumed is None:
+            self._keeper.save_state(module, trainer)
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Give the signals back."""
+        self._end()
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Give the signals back."""
+        self._end()
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the means anew."""
+        self._means = []
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Progress; on an interval, losses and a row of the metrics."""
+        module = _ours(pl_module)
+        schedule, watch = module.task.schedule, module.watch
+        if (batch_idx + 1) % watch.interval == 0:
+            watch.look()
+        every = max(schedule.batches // ROWS_PER_EPOCH, watch.interval)
+        if (batch_idx + 1) % every == 0 and batch_idx + 1 < schedule.batches:
+            self._row(trainer, module)
+        self._progress(module)
+        if self._deadline is not None and time.monotonic() > self._deadline and not trainer.should_stop:
+            self._journal.note(f"time budget reached at step {module.step} of {schedule.steps}: evaluating now")
+            trainer.should_stop = True
+        self._interrupt.check()
+
+    def on_validation_batch_end(self, *args: Any, **kwargs: Any) -> None:
+        """Leave between two batches where asked."""
+        self._interrupt.check()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """The epoch's row and line, checkpoints, and whether to go on."""
+        module = _ours(pl_module)
+        module.watch.look()
+        self._take(module)
+        losses = _mean(self._means)
+        module.epoch += 1
+        validation = module.validation if module.task.val is not None else None
+        row: dict[str, float | int | None] = self._base(module, losses)
+        if validation is not None:
+            metrics = validation.report.metrics
+            row |= {"val_total": validation.losses["total"], "AP": metrics["AP"], "AP50": metrics["AP50"]}
+        better = self._keeper.judge(module, validation)
+        if trainer.is_global_zero:
+            self._keeper.add_row(row)
+            self._journal.say(_line(module, row, better))
+            self._keeper.save(module, trainer, better)
+        if self._patience and self._keeper.stale >= self._patience:
+            self._journal.note(f"stopped early: no better validation AP for {self._patience} epochs")
+            trainer.should_stop = True
+
+    def _end(self) -> None:
+        self._journal.stop_bar()
+        if self._restore is not None:
+            self._restore.__exit__(None, None, None)
+            self._restore = None
+
+    def _take(self, module: TrainingModule) -> None:
+        count = float(module.watch.sums[-1])
+        if count:
+            means = module.watch.take()
+            self._means.append(means | {"count": count})
+            self._latest = means["total"]
+
+    def _row(self, trainer: pl.Trainer, module: TrainingModule) -> None:
+        self._take(module)
+        if trainer.is_global_zero:
+            self._keeper.add_row(self._base(module, self._means[-1], epoch=module.epoch + 1))
+
+    def _base(
+        self, module: TrainingModule, losses: Mapping[str, float], epoch: int | None = None
+    ) -> dict[str, float | int | None]:
+        return {
+            "epoch": module.epoch if epoch is None else epoch,
+            "step": module.step,
+            "lr": module.task.schedule.lr * module.task.schedule.factor(max(module.step - 1, 0)),
+            **{f"train_{name}": losses[name] for name in ("total", *PARTS)},
+            "images_per_second": self._feed.images_per_second,
+            "data_share": self._feed.data_share,
+        }
+
+    def _progress(self, module: TrainingModule) -> None:
+        schedule = module.task.schedule
+        if module.watch.interval == 1 and self._latest != self._latest:
+            self._latest = float(module.watch.sums[:-1].sum() / module.watch.sums[-1])
+        ap = f"  AP {module.validation.ap:.3f}" if module.validation else ""
+        text = f"epoch {module.epoch + 1}/{schedule.epochs}  loss {self._latest:.3f}{ap}"
+        self._journal.advance(module.step, text)
+        now = time.monotonic()
+        if not self._journal.has_bar and now - self._spoken > LINE_SECONDS:
+            self._spoken = now
+            self._journal.say(f"{text}  step {module.step}/{schedule.steps}")
+
+
+def _ours(module: pl.LightningModule) -> TrainingModule:
+    assert isinstance(module, TrainingModule)
+    return module
+
+
+def _mean(means: list[dict[str, float]]) -> dict[str, float]:
+    total = sum(m["count"] for m in means)
+    return {name: sum(m[name] * m["count"] for m in means) / total for name in ("total", *PARTS)}
+
+
+def _line(module: TrainingModule, row: Row, better: bool) -> str:
+    def number(name: str, digits: int = 3) -> str:
+        value = row.get(name)
+        return "n/a" if value is None else f"{value:.{digits}f}"
+
+    text = f"epoch {row['epoch']}/{module.task.schedule.epochs}  loss {number('train_total')}"
+    if module.task.val is not None:
+        mark = " (best)" if better else ""
+        text += f"  val loss {number('val_total')}  AP {number('AP')}  AP50 {number('AP50')}{mark}"
+    share = float(row["data_share"] or 0)
+    text += f"  {number('images_per_second', 1)} images/s, data {share:.0%}"
+    if share > 0.2:
+        text += " (the loader is slow: more data.workers, or smaller picture files)"
+    return text

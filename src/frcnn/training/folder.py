@@ -1,0 +1,153 @@
+"""The folder of a run: which files it holds, and how they are written so that a killed run leaves no half file."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+COLUMNS = (
+    "epoch",
+    "step",
+    "lr",
+    "train_total",
+    "train_rpn_objectness",
+    "train_rpn_box",
+    "train_roi_class",
+    "train_roi_box",
+    "val_total",
+    "AP",
+    "AP50",
+    "images_per_second",
+    "data_share",
+)
+"""Columns of ``metrics.csv``. A row without ``val_total`` and ``AP`` was written within an epoch or without validation."""
+
+Row = Mapping[str, float | int | None]
+
+
+def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
+    """Let ``write`` fill a temporary file beside ``path`` and rename it; on failure the old file stays."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    os.close(handle)
+    try:
+        write(Path(name))
+        os.chmod(name, 0o644)  # mkstemp makes it private
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 file in one piece."""
+    write_atomic(path, lambda temporary: Path.write_text(temporary, text, encoding="utf-8") and None)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of a run.
+
+    Attributes:
+        path: the folder.
+    """
+
+    path: Path
+
+    @classmethod
+    def create(cls, runs: str | Path, name: str) -> RunFolder:
+        """Make ``runs/name``, or ``runs/name-2``, ``-3``, ... where that exists; never an old folder.
+
+        Raises:
+            ValueError: when ``name`` is not the name of a folder, or nothing can be written there.
+        """
+        if not name or name in (".", "..") or Path(name).name != name:
+            raise ValueError(f"run name {name!r} is not the name of a folder; use letters, digits, - and _")
+        number = 1
+        while True:
+            path = Path(runs) / (name if number == 1 else f"{name}-{number}")
+            try:
+                path.mkdir(parents=True, exist_ok=False)
+                return cls(path)
+            except FileExistsError as error:
+                if not path.exists():  # a file stands where a parent folder should be
+                    raise ValueError(f"{runs}: runs cannot be written there ({error.strerror})") from None
+                number += 1
+            except OSError as error:
+                raise ValueError(f"{runs}: runs cannot be written there ({error.strerror})") from None
+
+    @property
+    def best(self) -> Path:
+        """Model file of the best validation AP."""
+        return self.path / "best.safetensors"
+
+    @property
+    def last(self) -> Path:
+        """Model file of the latest averaged weights."""
+        return self.path / "last.safetensors"
+
+    @property
+    def state(self) -> Path:
+        """Everything that ``--resume`` needs."""
+        return self.path / "last.ckpt"
+
+    @property
+    def metrics(self) -> Path:
+        """Curves as CSV."""
+        return self.path / "metrics.csv"
+
+    @property
+    def samples(self) -> Path:
+        """Pictures as the network sees them."""
+        return self.path / "samples"
+
+    @property
+    def log(self) -> Path:
+        """Everything that was printed."""
+        return self.path / "log.txt"
+
+    def write(self, name: str, text: str) -> Path:
+        """Write a text file of the folder in one piece."""
+        write_text(self.path / name, text)
+        return self.path / name
+
+    def write_json(self, name: str, content: Any) -> Path:
+        """Write a JSON file; what is not finite becomes a string, since JSON has no word for it."""
+        return self.write(name, json.dumps(_finite(content), indent=1) + "\n")
+
+    def rows(self) -> list[dict[str, str]]:
+        """The rows of ``metrics.csv`` as text; none where it does not exist."""
+        if not self.metrics.exists():
+            return []
+        with self.metrics.open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+
+    def write_rows(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write ``metrics.csv`` anew: the header and ``rows``; a missing value is an empty field."""
+        buffer = io.StringIO()
+        writer = csv.DictWriter(buffer, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows([{c: _field(row.get(c)) for c in COLUMNS} for row in rows])
+        write_text(self.metrics, buffer.getvalue())
+
+
+def _field(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _finite(content: Any) -> Any:
+    if isinstance(content, Mapping):
+        return {str(k): _finite(v) for k, v in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [_finite(v) for v in content]
+    if isinstance(content, float) and (content != content or content in (float("inf"), float("-inf"))):
+        return str(content)
+    return content

@@ -1,0 +1,173 @@
+"""The network as Lightning trains it: one step, one validation pass, the optimizer, and the averaged weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+
+from frcnn.config import Config
+from frcnn.data.loader import Batch
+from frcnn.data.sample import Dataset
+from frcnn.model.detector import FasterRCNN
+from frcnn.structures import Losses, Output
+from frcnn.training.ema import Average
+from frcnn.training.folder import RunFolder
+from frcnn.training.optim import Schedule, make_optimizer, make_scheduler
+from frcnn.training.precision import Precision
+from frcnn.training.state import TrainState, mix_seed, seed_everything
+from frcnn.training.validation import Collector, Validation, gather_rows, judge, validation_config
+from frcnn.training.watch import LossWatch, Seen
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a run trains and how; decided before its first step.
+
+    Attributes:
+        config: the configuration.
+        schedule: length and learning rate.
+        precision: number format.
+        folder: where the run writes.
+        val: validation pictures, or None.
+        resumed: the state to go on from, or None.
+    """
+
+    config: Config
+    schedule: Schedule
+    precision: Precision
+    folder: RunFolder
+    val: Dataset | None
+    resumed: TrainState | None = None
+
+
+class TrainingModule(pl.LightningModule):
+    """Trains ``network`` and keeps the average of its weights.
+
+    Epochs, batches and steps are counted here over the whole run, because a resumed run is a new one to Lightning.
+
+    Attributes:
+        network: under training.
+        average: evaluated and saved.
+        epoch: finished epochs.
+        batches: trained batches on this device.
+        step: optimizer steps.
+        validation: the latest validation, or None.
+    """
+
+    def __init__(self, network: FasterRCNN, task: Task) -> None:
+        super().__init__()
+        self.network, self.task = network, task
+        self.average = Average(network, task.config.train.ema)
+        self.average.network.config = validation_config(task.config)  # only detection reads what differs in it
+        self.epoch = self.batches = self.step = 0
+        self.validation: Validation | None = None
+        self.fused = False
+        self._watch: LossWatch | None = None
+        self._collector = Collector()
+        self._run = torch.compile(network) if task.config.train.compile else network
+        state = task.resumed
+        if state is not None:
+            network.load_state_dict(state.network)
+            self.average.load(state.average, state.updates)
+            self.epoch, self.batches, self.step = state.epoch, state.batches, state.step
+
+    @property
+    def watch(self) -> LossWatch:
+        """The sums of the losses."""
+        assert self._watch is not None, "training has not started"
+        return self._watch
+
+    def configure_optimizers(self) -> Any:
+        """The optimizer and its schedule, as the resumed state left them."""
+        task, config = self.task, self.task.config.train
+        self.fused = self.device.type == "cuda" and task.precision.format != "fp16"
+        optimizer = make_optimizer(self.network, config, task.schedule.lr, fused=self.fused)
+        scheduler = make_scheduler(optimizer, task.schedule)
+        if task.resumed is not None:
+            optimizer.load_state_dict(task.resumed.optimizer)
+            scheduler.load_state_dict(task.resumed.scheduler)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_fit_start(self) -> None:
+        """Bring along what Lightning does not move."""
+        self.average.to(self.device)
+        self._watch = LossWatch(self.device, self._report_bad_step)
+        if self.fused:  # the kernel itself leaves the weights alone where the flag is set
+            optimizer = self.optimizers(use_pl_optimizer=False)
+            optimizer.found_inf = self._watch.bad  # type: ignore[union-attr]
+            optimizer.grad_scale = torch.ones(1, device=self.device)  # type: ignore[union-attr]
+
+    def on_train_epoch_start(self) -> None:
+        """Every epoch starts its random generators anew, so that a resumed one needs no state of theirs."""
+        seed_everything("epoch", self.task.config.train.seed, self.epoch, self.global_rank)
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Move a batch beside the running step."""
+        return batch.to(device, non_blocking=True)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The total loss of a batch."""
+        seed = mix_seed("step", self.task.config.train.seed, self.batches, self.global_rank)
+        noise = self.network.draw_noise(batch.images, batch.targets, seed)
+        losses = self._run(batch.images, batch.targets, noise).losses
+        assert isinstance(losses, Losses)
+        self.watch.losses(losses, Seen(self.step + 1, self.epoch + 1, self.lr, batch))
+        self.batches += 1
+        return losses.total
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Limit the norm of the gradient, without a copy to the host."""
+        gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        self.watch.gradient(norm, scaled=self.task.precision.format == "fp16")
+        limit = self.task.config.train.clip
+        if limit:
+            torch.nn.utils.clip_grads_with_norm_(self.network.parameters(), limit, norm)
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Step, then let the average follow."""
+        super().optimizer_step(*args, **kwargs)
+        self.average.update(self.network)
+        self.step += 1
+
+    @property
+    def lr(self) -> float:
+        """Learning rate of the coming step (of the first group)."""
+        return self.task.schedule.lr * self.task.schedule.factor(self.step)
+
+    def on_validation_epoch_start(self) -> None:
+        """Start from nothing."""
+        self._collector = Collector()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Losses and detections of the averaged weights; the noise is the same in every validation."""
+        self._collector.add(batch, self.validate_batch(batch, batch_idx))
+
+    def validate_batch(self, batch: Batch, batch_idx: int) -> Output:
+        """What the averaged network says of a batch with its objects known."""
+        network = self.average.network
+        seed = mix_seed("validation", self.task.config.train.seed, batch_idx, self.global_rank)
+        noise = network.draw_noise(batch.images, batch.targets, seed)
+        return network(batch.images, batch.targets, noise, detect=True)
+
+    def on_validation_epoch_end(self) -> None:
+        """Judge the detections of all ranks; every rank gets the same numbers and stops or goes on alike."""
+        assert self.task.val is not None
+        rows, sums = self._collector.tensors(self.device)
+        if self.trainer.world_size > 1:
+            rows = gather_rows(rows)
+            torch.distributed.all_reduce(sums)
+        self.validation = judge(rows, sums, self.task.val, self.task.config)
+
+    def _report_bad_step(self, content: dict[str, Any]) -> None:
+        if self.global_rank == 0:
+            self.task.folder.write_json("nan_step.json", content)

@@ -1,0 +1,73 @@
+"""Pictures in the run folder: what the network really sees in training, and what it finds in validation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from frcnn.config import PreprocessConfig
+from frcnn.data.image import read_image
+from frcnn.data.loader import Batch
+from frcnn.drawing import annotate
+from frcnn.structures import Detections, ImageBatch
+
+TRAIN_PICTURES = 8
+VAL_PICTURES = 8
+
+
+def to_uint8(images: ImageBatch, index: int, spec: PreprocessConfig) -> NDArray[np.uint8]:
+    """One picture of a batch as the network sees it, without padding and normalisation -> (h, w, 3) uint8."""
+    height, width = (int(side) for side in images.sizes[index].tolist())
+    pixels = images.pixels[index, :, :height, :width].permute(1, 2, 0).cpu()
+    if not pixels.is_floating_point():
+        return pixels.numpy()
+    restored = pixels * pixels.new_tensor(spec.std) + pixels.new_tensor(spec.mean)
+    return np.asarray((restored * 255).round().clamp(0, 255).byte().numpy())
+
+
+def save_training_batch(
+    folder: Path, batch: Batch, classes: Sequence[str], spec: PreprocessConfig, start: int
+) -> int:
+    """Draw the objects of a training batch onto its pictures, ``train-00.jpg`` and so on.
+
+    Args:
+        folder: made where it is missing.
+        batch: on any device.
+        classes: names of the labels.
+        spec: how the pixels were made.
+        start: number of the first picture; those from ``TRAIN_PICTURES`` on are left out.
+
+    Returns:
+        The number of the next picture.
+    """
+    folder.mkdir(exist_ok=True)
+    targets = batch.targets
+    for i in range(min(len(batch), TRAIN_PICTURES - start)):
+        shown = targets.real[i] | targets.ignore[i]
+        boxes, labels = targets.boxes[i][shown].cpu().numpy(), targets.labels[i][shown].cpu().numpy()
+        ignore = targets.ignore[i][shown].cpu().numpy()
+        picture = annotate(to_uint8(batch.images, i, spec), boxes, labels, classes, ignore=ignore)
+        picture.save(folder / f"train-{start + i:02d}.jpg", quality=90)
+    return start + len(batch)
+
+
+def save_validation_batch(
+    folder: Path, batch: Batch, found: Detections, classes: Sequence[str], score: float, start: int
+) -> int:
+    """Draw detections of at least ``score`` onto the validation pictures, ``val-00.jpg`` and so on.
+
+    Returns:
+        The number of the next picture.
+    """
+    folder.mkdir(exist_ok=True)
+    for i, (boxes, scores, labels) in enumerate(found.per_image()[: max(VAL_PICTURES - start, 0)]):
+        keep = scores >= score
+        image = read_image(Path(batch.paths[i]))[0]
+        picture = annotate(
+            image, boxes[keep].numpy(), labels[keep].numpy(), classes, scores[keep].float().numpy()
+        )
+        picture.save(folder / f"val-{start + i:02d}.jpg", quality=90)
+    return start + len(batch)

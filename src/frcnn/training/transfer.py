@@ -1,0 +1,97 @@
+"""Start from a trained detector of other classes: what fits is loaded, what depends on the classes is begun anew."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from frcnn.model.detector import FasterRCNN
+from frcnn.model.heads import BoxHead
+from frcnn.weights.checkpoint import CheckpointError, load_checkpoint
+
+SHOWN = 5
+
+
+def start_from(network: FasterRCNN, classes: Sequence[str], path: str | Path) -> str:
+    """Load the weights of a model file into ``network``.
+
+    Layers that have rows for classes may differ in the number of classes: classes of the same name keep their rows
+    (and so does the background), the others stay as they were initialised. Nothing else may differ.
+
+    Args:
+        network: built for ``classes``.
+        classes: names, in the order of the labels.
+        path: a model file of this library.
+
+    Returns:
+        One line about what was loaded.
+
+    Raises:
+        CheckpointError: when the file cannot be read or other tensors differ, with the list of them.
+    """
+    stored = load_checkpoint(path)
+    wanted, state = network.state_dict(), dict(stored.state)
+    same = tuple(classes) == stored.classes
+    rows = {} if same else _class_rows(network, wanted, state, stored.classes, classes)
+    problems = [f"{k} is missing" for k in wanted if k not in state]
+    problems += [f"{k} is not known" for k in state if k not in wanted]
+    problems += [
+        f"{k} is {tuple(state[k].shape)}, not {tuple(v.shape)}"
+        for k, v in wanted.items()
+        if k in state and k not in rows and state[k].shape != v.shape
+    ]
+    if problems:
+        more = f" and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+        raise CheckpointError(
+            f"{path}: does not fit recipe {network.config.recipe!r} (it was made with "
+            f"{stored.config.recipe!r}): {'; '.join(problems[:SHOWN])}{more}"
+        )
+    network.load_state_dict(state | rows)
+    whole = len(wanted) - len(rows)
+    if not rows:
+        return f"weights: {whole}/{len(wanted)} tensors loaded from {path}"
+    kept = [name for name in classes if name in stored.classes]
+    names = f"; rows kept for {', '.join(kept)}" if kept else ""
+    return (
+        f"weights: heads re-initialised for {len(classes)} classes (was {len(stored.classes)}){names}; "
+        f"{whole}/{len(wanted)} tensors loaded from {path}"
+    )
+
+
+def _class_rows(
+    network: FasterRCNN,
+    wanted: dict[str, Tensor],
+    state: dict[str, Tensor],
+    old: Sequence[str],
+    new: Sequence[str],
+) -> dict[str, Tensor]:
+    """The class-dependent tensors of the box head: fresh ones with the rows of known classes filled in."""
+    pairs = [(old.index(name), i) for i, name in enumerate(new) if name in old]
+    rows: dict[str, Tensor] = {}
+    for name, width in _rows_per_class(network).items():
+        fresh, source = wanted[name].clone(), state.get(name)
+        extra = len(fresh) - width * len(new)  # the background's, at the end
+        if source is None or source.shape != (width * len(old) + extra, *fresh.shape[1:]):
+            continue  # not from the same kind of head: reported as a difference
+        for a, b in pairs:
+            fresh[b * width : (b + 1) * width] = source[a * width : (a + 1) * width]
+        fresh[width * len(new) :] = source[width * len(old) :]
+        rows[name] = fresh
+    return rows
+
+
+def _rows_per_class(network: FasterRCNN) -> dict[str, int]:
+    """The box head's tensors whose first dimension grows with the number of classes, and by how much for each."""
+    make, width, classes = network.parts.box_head, network.fpn.channels, network.num_classes + 1
+    with torch.device("meta"):  # shapes only
+        other = make(width, classes) if make else BoxHead(width, classes, network.config.roi)
+    grown = {name: len(value) if value.dim() else 0 for name, value in other.state_dict().items()}
+    mine = network.box_head.state_dict()
+    return {
+        f"box_head.{name}": grown[name] - len(value)
+        for name, value in mine.items()
+        if value.dim() and name in grown and grown[name] != len(value)
+    }

@@ -1,0 +1,114 @@
+"""What validation during training says: the loss and the detections of one pass, judged by the COCO protocol.
+
+Letters: N pictures, D detections.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from frcnn.config import Config
+from frcnn.data.loader import Batch
+from frcnn.data.sample import Dataset
+from frcnn.evaluation.report import Counts, Report, measure
+from frcnn.evaluation.run import ground_truth
+from frcnn.structures import Output
+from frcnn.training.watch import PARTS
+
+COLUMNS = 7
+"""Of a row of detections: picture id, label, score, x1, y1, x2, y2; float64, which holds every id exactly."""
+SUMS = len(PARTS) + 3
+"""The four losses times pictures, pictures, pictures at the detection limit, pictures cut before NMS."""
+
+
+def validation_config(config: Config) -> Config:
+    """The configuration under which validation detects: limits as ``frcnn eval`` sets them."""
+    floor, most = config.eval.score_threshold, max(config.eval.max_dets, config.roi.max_dets)
+    roi = config.roi.model_copy(update={"score_threshold": floor, "max_dets": most})
+    return config.model_copy(update={"roi": roi})
+
+
+@dataclass(frozen=True)
+class Validation:
+    """One validation.
+
+    Attributes:
+        losses: mean losses by name and ``total``.
+        report: metrics, class table and thresholds.
+    """
+
+    losses: dict[str, float]
+    report: Report
+
+    @property
+    def ap(self) -> float:
+        """AP; 0 where the pictures hold no object, so that any weights count as equally good."""
+        return self.report.metrics.get("AP") or 0.0
+
+
+class Collector:
+    """Gathers a validation pass on the device; the host reads it once, at the end."""
+
+    def __init__(self) -> None:
+        self._rows: list[Tensor] = []
+        self._valid: list[Tensor] = []
+        self._losses: list[Tensor] = []
+
+    def add(self, batch: Batch, output: Output) -> None:
+        """Take the losses and detections of a batch of N pictures."""
+        found, losses = output.detections, output.losses
+        assert found is not None and losses is not None
+        ids = torch.tensor(batch.image_ids, dtype=torch.float64, device=found.boxes.device)
+        ids = ids[:, None].expand(found.scores.shape)
+        columns = [ids, found.labels.double(), found.scores.double(), *found.boxes.double().unbind(-1)]
+        self._rows.append(torch.stack(columns, -1).flatten(0, 1))  # (N * D, 7)
+        self._valid.append(found.valid.flatten())
+        count = len(batch)
+        values = [getattr(losses, name).double() * count for name in PARTS]
+        limits = [found.valid.all(1).sum().double(), (~found.exact).sum().double()]
+        self._losses.append(torch.stack([*values, values[0].new_tensor(count), *limits]))  # (7,)
+
+    def tensors(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """This rank's detections (n, 7) and sums (7,), both float64; the collector is empty afterwards."""
+        rows = torch.zeros(0, COLUMNS, dtype=torch.float64, device=device)
+        sums = torch.zeros(SUMS, dtype=torch.float64, device=device)
+        if self._rows:
+            rows = torch.cat(self._rows)[torch.cat(self._valid)]
+            sums = torch.stack(self._losses).sum(0)
+        self._rows, self._valid, self._losses = [], [], []
+        return rows, sums
+
+
+def gather_rows(rows: Tensor) -> Tensor:
+    """The rows of all ranks, by tensors alone: nothing is pickled on the way."""
+    world = torch.distributed.get_world_size()
+    counts = [torch.zeros(1, dtype=torch.int64, device=rows.device) for _ in range(world)]
+    torch.distributed.all_gather(counts, torch.tensor([len(rows)], device=rows.device))
+    most = int(max(counts))
+    padded = torch.cat([rows, rows.new_zeros(most - len(rows), COLUMNS)])
+    parts = [torch.empty_like(padded) for _ in range(world)]
+    torch.distributed.all_gather(parts, padded)
+    return torch.cat([part[: int(count)] for part, count in zip(parts, counts, strict=True)])
+
+
+def judge(rows: Tensor, sums: Tensor, dataset: Dataset, config: Config) -> Validation:
+    """Mean losses and the report over ``dataset`` of detections (n, 7) in original pixels and sums (7,)."""
+    values: list[float] = sums.tolist()
+    losses = {name: value / max(values[len(PARTS)], 1) for name, value in zip(PARTS, values, strict=False)}
+    results: list[dict[str, Any]] = [
+        {"image_id": int(i), "category_id": int(k), "score": score, "bbox": [x1, y1, x2 - x1, y2 - y1]}
+        for i, k, score, x1, y1, x2, y2 in rows.tolist()
+    ]
+    limits = validation_config(config).roi
+    report = measure(
+        ground_truth(dataset),
+        results,
+        limits.max_dets,
+        limits.score_threshold,
+        counts=Counts(capped_images=int(values[-2]), inexact_images=int(values[-1])),
+    )
+    return Validation(losses | {"total": sum(losses.values())}, report)

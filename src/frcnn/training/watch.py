@@ -1,0 +1,145 @@
+"""Stops a run whose loss is no number any more, and says which pictures it was.
+
+On a CPU every step is looked at before the weights change. On a GPU looking means waiting, so a flag on the device
+makes the optimizer skip this and all following steps, and the host reads it every ``INTERVAL`` steps.
+
+Letters: N pictures, G padded objects, T steps between two looks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from frcnn.data.loader import Batch
+from frcnn.structures import Losses
+
+INTERVAL = 20
+PARTS = tuple(f.name for f in fields(Losses))
+
+
+class TrainingStopped(RuntimeError):
+    """A run that cannot go on; the message says why and what to change."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A batch that was trained with since the last look."""
+
+    step: int
+    epoch: int
+    lr: float
+    batch: Batch
+
+
+class LossWatch:
+    """Sums the losses for the progress line and watches that they are finite.
+
+    Attributes:
+        sums: (5,) on the device: the four losses and the number of batches, since ``take``.
+        bad: (1,) float32 on the device: 1 from the first step on that was not finite.
+    """
+
+    def __init__(self, device: torch.device, report: Callable[[dict[str, Any]], None]) -> None:
+        """``report`` gets what ``nan_step.json`` holds, before the run stops."""
+        self.interval = INTERVAL if device.type == "cuda" else 1
+        self._report = report
+        self.sums = torch.zeros(len(PARTS) + 1, device=device, dtype=torch.float64)
+        self.bad = torch.zeros(1, device=device)
+        # (T, 5): the four losses and the norm of the gradient, for every step since the last look
+        self._rows = torch.zeros(self.interval, len(PARTS) + 1, device=device)
+        self._seen: list[Seen] = []
+
+    def losses(self, losses: Losses, seen: Seen) -> None:
+        """Take the losses of a batch before its backward pass.
+
+        Raises:
+            TrainingStopped: on a CPU, when one is not finite.
+        """
+        if len(self._seen) == self.interval:
+            self.look()
+        parts = torch.stack([getattr(losses, name).detach().float() for name in PARTS])  # (4,)
+        self.sums[:-1] += parts
+        self.sums[-1] += 1
+        self._rows[len(self._seen), :-1] = parts
+        self._rows[len(self._seen), -1] = 0  # no gradient yet
+        self._seen.append(seen)
+        self.bad.logical_or_(~parts.isfinite().all())
+        if self.interval == 1:
+            self._stop_if_bad()
+
+    def gradient(self, norm: Tensor, *, scaled: bool = False) -> None:
+        """Take the norm of the gradient before the optimizer's step.
+
+        Args:
+            norm: scalar on the device.
+            scaled: the fp16 scaler watches gradients itself, and lowers its scale where they overflow.
+
+        Raises:
+            TrainingStopped: on a CPU, when it is not finite.
+        """
+        self._rows[len(self._seen) - 1, -1] = norm.detach()
+        if not scaled:
+            self.bad.logical_or_(~norm.isfinite())
+        if self.interval == 1:
+            self._stop_if_bad()
+
+    def look(self) -> None:
+        """Read the flag; the one place where the host waits for the device.
+
+        Raises:
+            TrainingStopped: when a step since the last look was not finite.
+        """
+        self._stop_if_bad()
+        self._seen.clear()
+
+    def _stop_if_bad(self) -> None:
+        if not bool(self.bad):
+            return
+        rows = self._rows[: len(self._seen)].cpu()
+        broken = (~rows.isfinite()).any(1).nonzero()
+        index = int(broken[0]) if len(broken) else len(rows) - 1
+        content = _describe(self._seen[index], rows[index])
+        self._report(content)
+        raise TrainingStopped(_sentence(content))
+
+    def take(self) -> dict[str, float]:
+        """Mean losses by name and ``total`` since the last call, which starts the sums anew; waits for the device."""
+        values = self.sums.tolist()
+        self.sums.zero_()
+        count = max(values[-1], 1.0)
+        means = {name: value / count for name, value in zip(PARTS, values, strict=False)}
+        return means | {"total": sum(means.values())}
+
+
+def _describe(seen: Seen, row: Tensor) -> dict[str, Any]:
+    batch, values = seen.batch, row.tolist()
+    scales = batch.images.scales.cpu()[:, None, [1, 0, 1, 0]]
+    boxes, real = batch.targets.boxes.cpu() / scales, batch.targets.real.cpu()
+    labels = batch.targets.labels.cpu()
+    pictures = [
+        {"path": path, "id": image_id, "boxes": b[r].tolist(), "labels": k[r].tolist()}
+        for path, image_id, b, r, k in zip(batch.paths, batch.image_ids, boxes, real, labels, strict=True)
+    ]
+    return {
+        "step": seen.step,
+        "epoch": seen.epoch,
+        "lr": seen.lr,
+        "losses": dict(zip(PARTS, values, strict=False)),
+        "gradient_norm": values[-1],
+        "pictures": pictures,
+    }
+
+
+def _sentence(content: dict[str, Any]) -> str:
+    parts = ", ".join(f"{name} {value:.4g}" for name, value in content["losses"].items())
+    paths = ", ".join(p["path"] for p in content["pictures"])
+    return (
+        f"the loss stopped being a finite number at step {content['step']} (epoch {content['epoch']}): {parts}; "
+        f"lr {content['lr']:.4g}, gradient norm {content['gradient_norm']:.4g}; pictures: {paths}. "
+        "Look at the boxes of these pictures in nan_step.json, or train with a lower rate (--set train.lr=...)"
+    )
