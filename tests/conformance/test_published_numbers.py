@@ -1,8 +1,8 @@
 """The numbers that the systems S0, S1, S3 and S4 publish, through the real rooms and the ``vgg16`` recipe.
 
-The sources list anchors columns first and keep those inside the picture only; ours are rows first and complete.
-Their order is made here from ours, so that their indices can be compared. They write (y1, x1, y2, x2), we
-(x1, y1, x2, y2).
+The sources list anchors columns first and keep those inside the picture only; ours are rows first, all of
+them. Their order is made here from ours, so that their indices can be compared. They write (y1, x1, y2, x2),
+we (x1, y1, x2, y2).
 """
 
 from __future__ import annotations
