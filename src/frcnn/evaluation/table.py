@@ -148,7 +148,7 @@ def format_table(rows: Sequence[ClassRow], settings: Settings, color: bool = Fal
     legend = f"P, R, F1: IoU 0.50, at the score with the best F1; P all, R all: every score >= {floor}"
     console.print(legend, markup=False, soft_wrap=True)
     console.print(settings.line(), markup=False, soft_wrap=True)
-    return "\n".join(line.rstrip() for line in out.getvalue().strip("\n").splitlines())
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()).strip("\n")
 
 
 def json_rows(rows: Sequence[ClassRow], settings: Settings) -> list[dict[str, Any]]:
