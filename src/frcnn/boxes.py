@@ -1,7 +1,8 @@
 """Pure geometry of boxes (x1, y1, x2, y2): float32, absolute pixels, half-open (width = x2 - x1, never + 1).
 
-Letters: M, G numbers of boxes, N images. Leading dimensions broadcast. All arithmetic is done in float32, also for
-half-precision input and under autocast, because a coordinate above 1,024 has no exact half-precision neighbour.
+Letters: M, G numbers of boxes, N images. Leading dimensions broadcast. All arithmetic is done in float32,
+also for half-precision input and under autocast, because a coordinate above 1,024 has no exact half-precision
+neighbour.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import torch
 from torch import Tensor
 
 MAX_LOG_SCALE = math.log(1000.0 / 16)
-"""A decoded side is at most 62.5 times its reference: keeps exp finite (the value of Detectron and torchvision)."""
+"""A decoded side is at most 62.5 times its reference: keeps exp finite (the value of Detectron and
+torchvision)."""
 
 
 def area(boxes: Tensor) -> Tensor:
@@ -40,7 +42,9 @@ def iou(a: Tensor, b: Tensor) -> Tensor:
 
 
 def ioa(a: Tensor, b: Tensor) -> Tensor:
-    """Intersection over the area of a, for every pair of a (..., M, 4) and b (..., G, 4) -> (..., M, G) in [0, 1]."""
+    """Intersection over the area of a, for every pair of a (..., M, 4) and b (..., G, 4) -> (..., M, G) in
+    [0, 1].
+    """
     return intersection(a, b) / area(a)[..., :, None].clamp(min=torch.finfo(torch.float32).tiny)
 
 
@@ -52,7 +56,9 @@ def clip(boxes: Tensor, sizes: Tensor) -> Tensor:
 
 
 def inside(boxes: Tensor, sizes: Tensor) -> Tensor:
-    """Whether boxes (..., M, 4) lie wholly in pictures of sizes (..., 2) -> (..., M) bool; the border counts as in."""
+    """Whether boxes (..., M, 4) lie wholly in pictures of sizes (..., 2) -> (..., M) bool; the border counts
+    as in.
+    """
     height, width = sizes[..., 0, None].to(boxes), sizes[..., 1, None].to(boxes)
     low = (boxes[..., 0] >= 0) & (boxes[..., 1] >= 0)
     return low & (boxes[..., 2] <= width) & (boxes[..., 3] <= height)
@@ -63,8 +69,8 @@ def encode_deltas(
 ) -> Tensor:
     """Offsets (dx, dy, dw, dh) that lead from reference (..., 4) to boxes (..., 4) -> (..., 4) float32.
 
-    Faster R-CNN, equation 2: dx = (x - xa) / wa, dw = log(w / wa), times ``weights``. Sides are held above 1e-6 px,
-    so that a degenerate box gives a large finite number instead of an infinite loss.
+    Faster R-CNN, equation 2: dx = (x - xa) / wa, dw = log(w / wa), times ``weights``. Sides are held above
+    1e-6 px, so that a degenerate box gives a large finite number instead of an infinite loss.
     """
     reference, boxes = reference.float(), boxes.float()
     size_ref = (reference[..., 2:] - reference[..., :2]).clamp(min=1e-6)
@@ -94,7 +100,9 @@ def decode_deltas(
 
 
 def giou(a: Tensor, b: Tensor) -> Tensor:
-    """Generalised IoU of paired boxes a (..., 4) and b (..., 4) -> (...) in [-1, 1] (Rezatofighi et al. 2019)."""
+    """Generalised IoU of paired boxes a (..., 4) and b (..., 4) -> (...) in [-1, 1] (Rezatofighi et al.
+    2019).
+    """
     a, b = a.float(), b.float()
     size = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp(min=0)
     hull = (torch.maximum(a[..., 2:], b[..., 2:]) - torch.minimum(a[..., :2], b[..., :2])).clamp(min=0)

@@ -1,7 +1,7 @@
 """The configuration: one frozen, typed tree, written once; YAML in and out; ``--set a.b.c=v`` on top.
 
-A recipe (``recipes.py``) is a function that returns a ``Config``; a checkpoint stores the ``Config`` it was made
-with. All errors of a configuration are reported at once, each naming its key and the nearest known one.
+A recipe (``recipes.py``) is a function that returns a ``Config``; a checkpoint stores the ``Config`` it was
+made with. All errors of a configuration are reported at once, each naming its key and the nearest known one.
 This file does not import torch, so that the command line can read a configuration in milliseconds.
 """
 
@@ -65,8 +65,8 @@ class PreprocessConfig(Section):
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     pad_multiple: int = Field(32, gt=0)
     method: Literal["pillow", "torchvision"] = "pillow"
-    """``pillow``: decode at reduced size, antialiased 8-bit resize, normalise on the device. ``torchvision``: normalise,
-    then bilinear resize in float without antialias, exactly as torchvision's detectors do."""
+    """``pillow``: decode at reduced size, antialiased 8-bit resize, normalise on the device. ``torchvision``:
+    normalise, then bilinear resize in float without antialias, exactly as torchvision's detectors do."""
 
     @model_validator(mode="after")
     def _sides(self) -> PreprocessConfig:
@@ -83,7 +83,8 @@ class BackboneConfig(Section):
     levels: tuple[int, ...] = (1, 2, 3, 4)
     """Feature indices taken from timm (1 = stride 4 for most)."""
     norm: Literal["auto", "frozen", "batch", "group"] = "auto"
-    """What becomes of the backbone's batch norm; ``auto``: frozen where pretrained weights are loaded, else trained."""
+    """What becomes of the backbone's batch norm; ``auto``: frozen where pretrained weights are loaded, else
+    trained."""
     norm_eps: float | None = None
     """Epsilon of the batch norm; None: the backbone's own."""
     freeze: int = Field(0, ge=0)
@@ -272,9 +273,13 @@ class Config(Section):
         levels = len(self.backbone.levels) + (self.fpn.channels > 0 and self.fpn.extra_pool)
         if len(self.anchors.sizes) != levels:
             names = [f"level {i}" for i in range(levels)]
-            raise ValueError(f"anchors.sizes for {len(self.anchors.sizes)} levels, the features have {levels}: {names}")
+            raise ValueError(
+                f"anchors.sizes for {len(self.anchors.sizes)} levels, the features have {levels}: {names}"
+            )
         if not self.fpn.channels and len(self.backbone.levels) != 1:
-            raise ValueError(f"without a pyramid (fpn.channels 0) one backbone level is used, not {self.backbone.levels}")
+            raise ValueError(
+                f"without a pyramid (fpn.channels 0) one backbone level is used, not {self.backbone.levels}"
+            )
         if self.roi.pool == "pool" and levels != 1:
             raise ValueError("roi.pool 'pool' works on a single level; use 'align' with a pyramid")
         return self
@@ -329,17 +334,21 @@ def from_dict(values: Mapping[str, Any], source: str = "configuration") -> Confi
 
 
 def with_settings(config: Config, settings: Iterable[str], source: str = "--set") -> Config:
-    """Apply ``a.b.c=value`` settings; the value is read as YAML. A leading ``model.`` is accepted and means nothing.
+    """Apply ``a.b.c=value`` settings; the value is read as YAML. A leading ``model.`` is accepted and means
+    nothing.
 
     Raises:
         ConfigError: naming every unknown key (and the nearest known one) and every value that does not fit.
     """
     tree = config.model_dump(mode="json")
-    known, errors = set(known_keys()), []
+    known = set(known_keys())
+    errors: list[str] = []
     for setting in settings:
         key, equals, text = setting.partition("=")
         key = key.strip().removeprefix("model.")
-        key = "proposals.nms_iou" if key == "rpn.nms_iou" else key  # the RPN's only NMS: both names are in use
+        key = (
+            "proposals.nms_iou" if key == "rpn.nms_iou" else key
+        )  # the RPN's only NMS: both names are in use
         if not equals:
             errors.append(f"{setting!r} has no '='; write key=value")
         elif key not in known:
@@ -353,11 +362,12 @@ def with_settings(config: Config, settings: Iterable[str], source: str = "--set"
                 node[last] = yaml.safe_load(text)
             except yaml.YAMLError:
                 errors.append(f"{key}: {text!r} is not a value YAML can read")
+    result: Config | None = None
     try:
         result = Config.model_validate(tree)
     except ValidationError as error:
         errors += _messages(error)
-    if errors:
+    if errors or result is None:
         raise ConfigError(f"{source}: " + "\n  ".join(errors))
     return result
 
@@ -376,8 +386,7 @@ def load_yaml(path: str | Path, base: Config | None = None) -> Config:
         mark = getattr(error, "problem_mark", None)
         where = f":{mark.line + 1}" if mark else ""
         raise ConfigError(f"{path}{where}: not valid YAML ({getattr(error, 'problem', 'syntax')})") from None
-    if values is None:
-        values = {}
+    values = {} if values is None else values
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: a mapping of sections is expected, not {type(values).__name__}")
     return from_dict(_merge(base.model_dump(mode="json"), values) if base else values, str(path))

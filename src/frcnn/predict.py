@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from frcnn.config import Config, RoiConfig
-from frcnn.data.image import read_image
+from frcnn.inputs import Picture, Rgb, as_list, collate_targets, read_picture
 from frcnn.model.detector import (
     BoxHeadFactory,
     FasterRCNN,
@@ -24,15 +23,13 @@ from frcnn.model.detector import (
     Sampler,
 )
 from frcnn.model.postprocess import postprocess
-from frcnn.model.preprocess import pad_batch, prepare, resize_image, target_size
+from frcnn.model.preprocess import pad_batch, resize_image, target_size
 from frcnn.recipes import recipe
 from frcnn.results import Result
-from frcnn.structures import Detections, ImageBatch, Targets, Trace
+from frcnn.structures import Detections, ImageBatch, Trace
 from frcnn.weights.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from frcnn.weights.imagenet import load_pretrained
 from frcnn.weights.torchvision import import_config, import_state
-
-Picture: TypeAlias = "str | Path | Image.Image | np.ndarray | Tensor"
 
 
 @dataclass
@@ -160,9 +157,10 @@ class Detector:
         """Find objects.
 
         Args:
-            images: a path, a PIL picture, a uint8 RGB array (h, w, 3), a tensor (3, h, w) of uint8 or of floats in
-                0..1, or a sequence of these; sizes may differ.
-            score: least score; None: the thresholds that the checkpoint stores, else those of the configuration.
+            images: a path, a PIL picture, a uint8 RGB array (h, w, 3), a tensor (3, h, w) of uint8 or of
+                floats in 0..1, or a sequence of these; sizes may differ.
+            score: least score; None: the thresholds that the checkpoint stores, else those of the
+                configuration.
             max_dets: most detections of a picture; None: the configuration's.
             batch: pictures at a time; None: ``eval.batch`` of the configuration.
 
@@ -179,23 +177,26 @@ class Detector:
         batch: int | None = None,
     ) -> Iterator[Result]:
         """As ``predict``, one result after another, so that a large folder never is in memory as a whole."""
-        pictures = _as_list(images)
+        pictures = as_list(images)
         roi = self._roi_limits(score, max_dets)
         step = batch or self.config.eval.batch
         for start in range(0, len(pictures), step):
             part = pictures[start : start + step]
-            detections = self._detect(self._batch(part), roi)
-            yield from self._results(part, detections, score)
+            read = [read_picture(picture) for picture in part]
+            detections = self._detect(self._batch(read), roi)
+            yield from self._results(part, read, detections, score)
 
-    def trace(self, images: Picture | Sequence[Picture], targets: Sequence[Mapping[str, Any]] | None = None) -> Trace:
+    def trace(
+        self, images: Picture | Sequence[Picture], targets: Sequence[Mapping[str, Any]] | None = None
+    ) -> Trace:
         """Every value that passed between the rooms for these pictures: the path that ``predict`` takes.
 
         Args:
             images: as for ``predict``; they form one batch.
-            targets: for each picture ``{"boxes": (g, 4) original pixels, "labels": (g,), "ignore": (g,) optional}``;
-                then the trace holds matches, samples and losses too (sampling noise of seed 0).
+            targets: for each picture ``{"boxes": (g, 4) original pixels, "labels": (g,), "ignore": (g,)
+                optional}``; then the trace holds matches, samples and losses too (sampling noise of seed 0).
         """
-        batch = self._batch(_as_list(images))
+        batch = self._batch([read_picture(picture) for picture in as_list(images)])
         if targets is None:
             with torch.no_grad():
                 return self.model.trace(batch)
@@ -226,85 +227,34 @@ class Detector:
             found = postprocess(*stages, roi.model_copy(update={"candidates": 2**31 - 1}))
         return found
 
-    def _results(self, pictures: Sequence[Picture], found: Detections, score: float | None) -> Iterator[Result]:
+    def _results(
+        self, pictures: Sequence[Picture], read: Sequence[Rgb], found: Detections, score: float | None
+    ) -> Iterator[Result]:
         floor = np.array(self.thresholds) if score is None and self.thresholds is not None else None
-        for picture, (boxes, scores, labels) in zip(pictures, found.per_image(), strict=True):
+        for picture, rgb, (boxes, scores, labels) in zip(pictures, read, found.per_image(), strict=True):
             b, s, k = boxes.numpy(), scores.numpy(), labels.numpy()
             if floor is not None:
                 keep = s >= floor[k]
                 b, s, k = b[keep], s[keep], k[keep]
-            path = Path(picture) if isinstance(picture, str | Path) else None
-            yield Result(boxes=b, scores=s, labels=k, classes=self.classes, path=path)
-
-    def _batch(self, pictures: Sequence[Picture]) -> ImageBatch:
-        self.model.eval()
-        spec, pixels, sizes = self.config.preprocess, [], []
-        for picture in pictures:
             if isinstance(picture, str | Path):
-                image, size = read_image(picture)
+                yield Result(b, s, k, self.classes, path=Path(picture), size=rgb.size)
             else:
-                image = as_rgb(picture)
-                size = (image.height, image.width) if isinstance(image, Image.Image) else image.shape[:2]
-            pixels.append(resize_image(image, spec, target_size(*size, spec)))
-            sizes.append((int(size[0]), int(size[1])))
-        return pad_batch(pixels, sizes, spec).to(self.device)
+                yield Result(b, s, k, self.classes, size=rgb.size, picture=rgb.pixels)
 
-
-def as_rgb(picture: Image.Image | np.ndarray | Tensor) -> Image.Image | np.ndarray:
-    """A picture in memory as RGB with 8 bits.
-
-    Raises:
-        ValueError: naming the shape, type or range that cannot be understood.
-    """
-    if isinstance(picture, Image.Image):
-        return picture.convert("RGB")
-    values = picture.detach().cpu().permute(1, 2, 0).numpy() if isinstance(picture, Tensor) else np.asarray(picture)
-    if values.ndim != 3 or values.shape[2] != 3:
-        want = "(3, h, w)" if isinstance(picture, Tensor) else "(h, w, 3)"
-        raise ValueError(f"a picture of shape {tuple(picture.shape)} cannot be used; {want} in RGB order is expected")
-    if values.dtype == np.uint8:
-        return values
-    if not np.issubdtype(values.dtype, np.floating):
-        raise ValueError(f"a picture of {values.dtype} cannot be used; give uint8, or floats between 0 and 1")
-    if values.size and not (values.min() >= 0 and values.max() <= 1.5):
-        raise ValueError(
-            f"a float picture must lie in 0..1, this one in {values.min():.3g}..{values.max():.3g}; "
-            "divide by 255, or give uint8 (pixels are normalised here, not by the caller)"
-        )
-    return np.round(values.clip(0, 1) * 255).astype(np.uint8)
-
-
-def collate_targets(targets: Sequence[Mapping[str, Any]], batch: ImageBatch) -> Targets:
-    """Plain per-picture targets in original pixels -> padded ``Targets`` in pixels of the batch."""
-    if len(targets) != len(batch):
-        raise ValueError(f"{len(targets)} targets for {len(batch)} pictures; give one for each")
-    most = max([len(t["labels"]) for t in targets], default=0)
-    n, g = len(batch), -(-max(most, 1) // 8) * 8
-    boxes, labels = torch.zeros(n, g, 4), torch.full((n, g), -1)
-    ignore = torch.zeros(n, g, dtype=torch.bool)
-    for i, target in enumerate(targets):  # on the host, before the step
-        count = len(target["labels"])
-        boxes[i, :count] = torch.as_tensor(target["boxes"], dtype=torch.float32).reshape(-1, 4)
-        labels[i, :count] = torch.as_tensor(target["labels"], dtype=torch.int64)
-        if "ignore" in target:
-            ignore[i, :count] = torch.as_tensor(target["ignore"], dtype=torch.bool)
-    scales = batch.scales.cpu()[:, None, [1, 0, 1, 0]]
-    return replace(Targets(boxes * scales, labels, ignore)).to(batch.pixels.device)
+    def _batch(self, pictures: Sequence[Rgb]) -> ImageBatch:
+        self.model.eval()  # dropout and batch norm; the path itself depends on arguments only
+        spec = self.config.preprocess
+        pixels = [resize_image(p.pixels, spec, target_size(*p.size, spec)) for p in pictures]
+        return pad_batch(pixels, [p.size for p in pictures], spec).to(self.device)
 
 
 def _class_names(classes: Sequence[str]) -> tuple[str, ...]:
-    names = (classes,) if isinstance(classes, str) else tuple(classes)  # one name is one class, not its letters
+    names = (
+        (classes,) if isinstance(classes, str) else tuple(classes)
+    )  # one name is one class, not its letters
     if len(set(names)) != len(names):
         raise ValueError(f"class names must differ, got {list(names)}")
     return names
-
-
-def _as_list(images: Picture | Sequence[Picture]) -> list[Picture]:
-    if isinstance(images, str | Path | Image.Image):
-        return [images]
-    if isinstance(images, np.ndarray | Tensor) and images.ndim == 3:
-        return [images]
-    return list(images)
 
 
 def _load_state(model: FasterRCNN, state: Mapping[str, Tensor], source: str) -> None:

@@ -40,7 +40,9 @@ def lite0_fpn() -> Config:
 
 
 def r50_fpn() -> Config:
-    """ResNet-50 with a pyramid: equal to torchvision's ``fasterrcnn_resnet50_fpn``, so its weights work here."""
+    """ResNet-50 with a pyramid: equal to torchvision's ``fasterrcnn_resnet50_fpn``, so its weights work
+    here.
+    """
     return Config(
         recipe="r50-fpn",
         preprocess=PreprocessConfig(min_size=800, max_size=1333, method="torchvision"),
@@ -48,7 +50,9 @@ def r50_fpn() -> Config:
         fpn=FpnConfig(channels=256),
         anchors=AnchorConfig(rounding="torchvision", centre=0.0, stride="from_padding"),
         rpn=RpnConfig(),
-        proposals=ProposalConfig(pre_nms_train=2000, post_nms_train=2000, pre_nms_test=1000, post_nms_test=1000),
+        proposals=ProposalConfig(
+            pre_nms_train=2000, post_nms_train=2000, pre_nms_test=1000, post_nms_test=1000
+        ),
         roi=RoiConfig(),
         train=TrainConfig(epochs=26, batch=2, lr=0.02, warmup=1000, ema=0.0, clip=0.0),
     )

@@ -3,12 +3,14 @@
 Letters: N images, H, W padded picture, L levels, A anchors, G padded objects, P proposals, R sampled RoIs,
 D detections, K classes, S sampled anchors, C channels.
 
-Every value has a fixed shape for a given padded picture size, whatever the data says: what is missing is marked
-by a mask (``valid``) or by label -1, never left out. All values are registered as pytrees, so ``torch.compile`` and
-``torch.export`` take them as arguments, and they can be moved with ``to`` and pinned with ``pin_memory``.
+Every value has a fixed shape for a given padded picture size, whatever the data says: what is missing is
+marked by a mask (``valid``) or by label -1, never left out. All values are registered as pytrees, so
+``torch.compile`` and ``torch.export`` take them as arguments, and they can be moved with ``to`` and pinned
+with ``pin_memory``.
 
 Boxes are (x1, y1, x2, y2), float32, absolute pixels, half-open (width = x2 - x1). Sizes are (height, width).
-Labels are 0..K-1; -1 marks padding (with ``ignore`` False) or a region without a class (with ``ignore`` True).
+Labels are 0..K-1; -1 marks padding (with ``ignore`` False) or a region without a class (with ``ignore``
+True).
 """
 
 from __future__ import annotations
@@ -110,7 +112,9 @@ class RpnOutput(TensorRecord):
 
     @property
     def scores(self) -> Tensor:
-        """(N, A) ranking logits: object minus background for softmax, which orders as the probability does."""
+        """(N, A) ranking logits: object minus background for softmax, which orders as the probability
+        does.
+        """
         logits = self.objectness_logits
         return logits[..., 1] - logits[..., 0] if logits.dim() == 3 else logits
 
@@ -185,7 +189,8 @@ class RoiSamples(TensorRecord):
 
 @dataclass(frozen=True)
 class Noise(TensorRecord):
-    """Uniform numbers in [0, 1) that decide what is sampled, drawn by the caller (a generator cannot enter a graph).
+    """Uniform numbers in [0, 1) that decide what is sampled, drawn by the caller (a generator cannot enter a
+    graph).
 
     Attributes:
         rpn: (N, A).
@@ -243,7 +248,8 @@ class Detections(TensorRecord):
 
 @dataclass(frozen=True)
 class Trace(TensorRecord):
-    """Everything that passed between the stages for one batch, in image order; None where a stage did not run.
+    """Everything that passed between the stages for one batch, in image order; None where a stage did not
+    run.
 
     Attributes:
         batch: the normalised pictures.
@@ -280,7 +286,9 @@ class Trace(TensorRecord):
 
 @dataclass(frozen=True)
 class Output(TensorRecord):
-    """What a call of the network answers: losses where targets were given, detections where they were not or both."""
+    """What a call of the network answers: losses where targets were given, detections where they were not or
+    both.
+    """
 
     losses: Losses | None
     detections: Detections | None

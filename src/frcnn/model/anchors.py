@@ -2,8 +2,8 @@
 
 Letters: L levels, A anchors, B anchors of a cell (ratios x sizes, ratio-major), H, W padded picture.
 
-The network's output is read rows first, so anchors are laid out rows first too; columns-first anchors agree on square
-pictures in their counts only, and train every cell with the target of the transposed one.
+The network's output is read rows first, so anchors are laid out rows first too; columns-first anchors agree
+on square pictures in their counts only, and train every cell with the target of the transposed one.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ def cell_anchors(sizes: Sequence[float], config: AnchorConfig, stride: int) -> T
     ratios = torch.tensor(config.ratios, dtype=torch.float32)[:, None]
     size = torch.tensor(sizes, dtype=torch.float32)[None, :]
     if config.rounding == "pyfrcnn":
-        # the base box of one cell is rounded first and then scaled; its far edge belongs to the box (hence - 1)
+        # the base box of one cell is rounded first and then scaled; its far edge belongs to the box (hence -
+        # 1)
         base_width = torch.round(torch.sqrt(stride * stride / ratios))
         base_height = torch.round(base_width * ratios)
         width, height = (base * size / stride for base in (base_width, base_height))
@@ -45,7 +46,9 @@ def cell_anchors(sizes: Sequence[float], config: AnchorConfig, stride: int) -> T
 
 
 def grid_anchors(cell: Tensor, grid: tuple[int, int], stride: tuple[int, int]) -> Tensor:
-    """Cell anchors (B, 4) laid on a grid of (rows, columns) with strides (y, x) -> (rows * columns * B, 4)."""
+    """Cell anchors (B, 4) laid on a grid of (rows, columns) with strides (y, x) -> (rows * columns * B,
+    4).
+    """
     y = torch.arange(grid[0], dtype=torch.float32, device=cell.device) * stride[0]
     x = torch.arange(grid[1], dtype=torch.float32, device=cell.device) * stride[1]
     shift_y, shift_x = torch.meshgrid(y, x, indexing="ij")  # rows first
@@ -69,7 +72,9 @@ class Anchors:
         """
         if len(config.sizes) != len(strides):
             names = [f"stride {s}" for s in strides]
-            raise ValueError(f"anchor sizes for {len(config.sizes)} levels, the features have {len(strides)}: {names}")
+            raise ValueError(
+                f"anchor sizes for {len(config.sizes)} levels, the features have {len(strides)}: {names}"
+            )
         self.config = config
         self.strides = list(strides)
         self.per_cell = len(config.ratios) * len(config.sizes[0])
@@ -90,7 +95,9 @@ class Anchors:
             self._cache.move_to_end(key)
             return self._cache[key]
         levels = []
-        for sizes, stride, grid in zip(self.config.sizes, self.strides, self.grids(height, width), strict=True):
+        for sizes, stride, grid in zip(
+            self.config.sizes, self.strides, self.grids(height, width), strict=True
+        ):
             step = (stride, stride)
             if self.config.stride == "from_padding":
                 # torchvision divides the padded size by the grid: P6 of 800 x 1088 gets (61, 64)

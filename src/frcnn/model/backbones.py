@@ -1,11 +1,14 @@
 """Room 3: the feature extractor, a timm model cut to the levels that are used.
 
-Letters: N images, C channels, H, W padded picture. Paper: Faster R-CNN, section 3.1 (shared convolutional layers).
+Letters: N images, C channels, H, W padded picture. Paper: Faster R-CNN, section 3.1 (shared convolutional
+layers).
 
 A backbone declares its channels and strides; nothing is guessed from a forward pass.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import timm
 import torch
@@ -32,14 +35,16 @@ class Backbone(nn.Module):
         super().__init__()
         if not timm.is_model(config.name):
             near = timm.list_models(f"*{config.name[:6]}*")[:3]
-            raise ValueError(f"timm has no model {config.name!r}; near it are {near}, all are in timm.list_models()")
+            raise ValueError(
+                f"timm has no model {config.name!r}; near it are {near}, all are in timm.list_models()"
+            )
         self.net = timm.create_model(
             config.name, pretrained=False, features_only=True, out_indices=config.levels, scriptable=False
         )
-        info = self.net.feature_info
+        info: Any = self.net.feature_info
         self.channels: list[int] = info.channels()
         self.strides: list[int] = info.reduction()
-        self._stages = [(i["reduction"], i["module"].replace(".", "_")) for i in _all_stages(config.name)]
+        self._stages = _all_stages(config.name)
         _set_norm(self.net, config)
         if config.weights != "none" and config.freeze:
             self.freeze(config.freeze)
@@ -62,9 +67,11 @@ class Backbone(nn.Module):
                 module.requires_grad_(False)
 
 
-def _all_stages(name: str) -> list[dict[str, int | str]]:
+def _all_stages(name: str) -> list[tuple[int, str]]:
+    """(stride, last module with every dot as ``_``) of all stages, also those that are not used."""
     with torch.device("meta"):  # names only, no memory
-        return list(timm.create_model(name, pretrained=False).feature_info)
+        info: Any = timm.create_model(name, pretrained=False).feature_info
+    return [(stage["reduction"], stage["module"].replace(".", "_")) for stage in info]
 
 
 def _set_norm(net: nn.Module, config: BackboneConfig) -> None:

@@ -3,8 +3,8 @@
 Letters: N images, L levels, A anchors, G padded objects, P proposals, R sampled RoIs, K classes.
 Paper: Faster R-CNN (Ren, He, Girshick, Sun 2015); with a pyramid, FPN (Lin et al. 2017).
 
-Mode comes from the arguments, never from ``self.training``: with targets the network returns losses (and, when asked,
-detections too), without them detections.
+Mode comes from the arguments, never from ``self.training``: with targets the network returns losses (and,
+when asked, detections too), without them detections.
 """
 
 from __future__ import annotations
@@ -28,16 +28,29 @@ from frcnn.model.preprocess import normalise
 from frcnn.model.proposals import limits, select_proposals
 from frcnn.model.rpn import RpnHead
 from frcnn.model.sampling import roi_samples, rpn_targets, sample, with_objects
-from frcnn.structures import ImageBatch, Losses, Matches, Noise, Output, Proposals, RpnOutput, Samples, Targets, Trace
+from frcnn.structures import (
+    ImageBatch,
+    Losses,
+    Matches,
+    Noise,
+    Output,
+    RpnOutput,
+    Samples,
+    Targets,
+    Trace,
+)
 
 Matcher = Callable[[RpnOutput, Tensor, Targets], Matches]
-"""(rpn output with anchors and level sizes, (N, 2) picture sizes, targets) -> labels and objects of the anchors."""
+"""(rpn output with anchors and level sizes, (N, 2) picture sizes, targets) -> labels and objects of the
+anchors."""
 Sampler = Callable[[Tensor, Tensor, int, int], Samples]
 """((N, A) labels, (N, A) noise, count, positives) -> (N, count) samples; called for anchors and for RoIs."""
 RpnHeadFactory = Callable[[int, int], nn.Module]
-"""(channels, anchors per cell) -> module: maps -> logits (N, A) or (N, A, 2), deltas (N, A, 4), rows first."""
+"""(channels, anchors per cell) -> module: maps -> logits (N, A) or (N, A, 2), deltas (N, A, 4), rows
+first."""
 BoxHeadFactory = Callable[[int, int], nn.Module]
-"""(channels, classes K) -> module: (M, C, 7, 7) -> class logits (M, K + 1) background last, deltas (M, K or 1, 4)."""
+"""(channels, classes K) -> module: (M, C, 7, 7) -> class logits (M, K + 1) background last, deltas (M, K or
+1, 4)."""
 LossFunction = Callable[[LossInputs], Losses]
 
 
@@ -83,14 +96,22 @@ class FasterRCNN(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def forward(
-        self, batch: ImageBatch, targets: Targets | None = None, noise: Noise | None = None, detect: bool = False
+        self,
+        batch: ImageBatch,
+        targets: Targets | None = None,
+        noise: Noise | None = None,
+        detect: bool = False,
     ) -> Output:
         """Losses with targets, detections without, both with targets and ``detect``."""
         trace = self.trace(batch, targets, noise, detect)
         return Output(trace.losses, trace.detections)
 
     def trace(
-        self, batch: ImageBatch, targets: Targets | None = None, noise: Noise | None = None, detect: bool = False
+        self,
+        batch: ImageBatch,
+        targets: Targets | None = None,
+        noise: Noise | None = None,
+        detect: bool = False,
     ) -> Trace:
         """Every value that passed between the rooms; the one code path of ``forward``."""
         height, width = batch.pixels.shape[-2:]
@@ -133,11 +154,18 @@ class FasterRCNN(nn.Module):
     def _find(self, trace: Trace) -> Trace:
         """Detections under the test limits."""
         config, sizes = self.config, trace.batch.sizes
-        proposals = select_proposals(trace.rpn, sizes, config.proposals, config.rpn, limits(config.proposals, False))
+        proposals = select_proposals(
+            trace.rpn, sizes, config.proposals, config.rpn, limits(config.proposals, False)
+        )
         pooled, logits, deltas = self._second_stage(trace.features, proposals.boxes)
         detections = postprocess(proposals, logits, deltas, trace.batch, config.roi)
         return replace(
-            trace, proposals=proposals, pooled=pooled, class_logits=logits, deltas=deltas, detections=detections
+            trace,
+            proposals=proposals,
+            pooled=pooled,
+            class_logits=logits,
+            deltas=deltas,
+            detections=detections,
         )
 
     def _learn(self, trace: Trace, targets: Targets, noise: Noise) -> Trace:
@@ -146,7 +174,11 @@ class FasterRCNN(nn.Module):
         proposals = select_proposals(rpn, sizes, config.proposals, config.rpn, limits(config.proposals, True))
         # first stage: which anchors, and where they should go
         matcher = self.parts.matcher
-        matches = matcher(rpn, sizes, targets) if matcher else match_anchors(rpn.anchors, sizes, targets, config.rpn)
+        matches = (
+            matcher(rpn, sizes, targets)
+            if matcher
+            else match_anchors(rpn.anchors, sizes, targets, config.rpn)
+        )
         count = config.rpn.batch_size
         samples = draw(matches.labels, noise.rpn, count, int(count * config.rpn.positive_fraction))
         box_targets = rpn_targets(rpn.anchors, matches, samples, targets, config.rpn.delta_weights)
@@ -159,7 +191,9 @@ class FasterRCNN(nn.Module):
         rois = roi_samples(candidates, roi_matches, drawn, targets, config.roi, self.num_classes)
         _, logits, deltas = self._second_stage(trace.features, rois.boxes)
         inputs = LossInputs(rpn, samples, box_targets, rois, logits, deltas)
-        losses = self.parts.loss(inputs) if self.parts.loss else default_losses(inputs, config.rpn, config.roi)
+        losses = (
+            self.parts.loss(inputs) if self.parts.loss else default_losses(inputs, config.rpn, config.roi)
+        )
         return replace(
             trace,
             rpn_matches=matches,
@@ -172,7 +206,9 @@ class FasterRCNN(nn.Module):
         )
 
     def _second_stage(self, features: Sequence[Tensor], boxes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Pool and classify RoIs (N, R, 4) -> pooled (N, R, C, 7, 7), logits (N, R, K + 1), deltas (N, R, K | 1, 4)."""
+        """Pool and classify RoIs (N, R, 4) -> pooled (N, R, C, 7, 7), logits (N, R, K + 1), deltas (N, R, K |
+        1, 4).
+        """
         n, r = boxes.shape[:2]
         pooled = pool_rois(features, boxes, self.strides, self.config.roi, self.pooled_levels)
         logits, deltas = self.box_head(pooled.flatten(0, 1))

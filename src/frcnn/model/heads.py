@@ -2,8 +2,8 @@
 
 Letters: M RoIs of the whole batch, C channels, P output side, K classes.
 
-RoI features lie in memory as (M, P, P, C). The fully connected heads read them in that order, without a copy; weights
-from elsewhere, whose first layer reads (C, P, P), are permuted once by their importers.
+RoI features lie in memory as (M, P, P, C). The fully connected heads read them in that order, without a copy;
+weights from elsewhere, whose first layer reads (C, P, P), are permuted once by their importers.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from frcnn.config import RoiConfig
 
 
 class TwoFc(nn.Module):
-    """Two fully connected layers with ReLU: the head of FPN, and with dropout and 4,096 units that of VGG16."""
+    """Two fully connected layers with ReLU: the head of FPN, and with dropout and 4,096 units that of
+    VGG16.
+    """
 
     def __init__(self, in_features: int, width: int, dropout: float) -> None:
         """Build for flattened features."""

@@ -2,8 +2,8 @@
 
 Letters: N images, A anchors, S sampled anchors, R sampled RoIs, K classes.
 
-Every loss is a sum over what was sampled divided by its number, so an image without objects gives a finite loss and,
-through the zero-weighted terms, a gradient in every parameter on every device.
+Every loss is a sum over what was sampled divided by its number, so an image without objects gives a finite
+loss and, through the zero-weighted terms, a gradient in every parameter on every device.
 """
 
 from __future__ import annotations
@@ -47,13 +47,17 @@ def default_losses(inputs: LossInputs, rpn_config: RpnConfig, roi_config: RoiCon
     return Losses(objectness, rpn_box, roi_class, roi_box)
 
 
-def rpn_losses(rpn: RpnOutput, samples: Samples, box_targets: Tensor, config: RpnConfig) -> tuple[Tensor, Tensor]:
+def rpn_losses(
+    rpn: RpnOutput, samples: Samples, box_targets: Tensor, config: RpnConfig
+) -> tuple[Tensor, Tensor]:
     """Objectness and box loss of the sampled anchors: scalars, weighted."""
     valid, foreground = samples.valid, samples.foreground
     count = valid.sum().clamp(min=1)
     if rpn.objectness_logits.dim() == 3:
         logits = rpn.objectness_logits.gather(1, samples.index[..., None].expand(-1, -1, 2))  # (N, S, 2)
-        each = F.cross_entropy(logits.flatten(0, 1), foreground.long().flatten(), reduction="none").view_as(valid)
+        each = F.cross_entropy(logits.flatten(0, 1), foreground.long().flatten(), reduction="none").view_as(
+            valid
+        )
     else:
         logits = rpn.objectness_logits.gather(1, samples.index)  # (N, S)
         each = F.binary_cross_entropy_with_logits(logits, foreground.float(), reduction="none")
@@ -64,7 +68,9 @@ def rpn_losses(rpn: RpnOutput, samples: Samples, box_targets: Tensor, config: Rp
     return objectness, config.box_weight * (each_box * foreground).sum() / divisor
 
 
-def roi_losses(rois: RoiSamples, class_logits: Tensor, deltas: Tensor, config: RoiConfig) -> tuple[Tensor, Tensor]:
+def roi_losses(
+    rois: RoiSamples, class_logits: Tensor, deltas: Tensor, config: RoiConfig
+) -> tuple[Tensor, Tensor]:
     """Classification and box loss of the sampled RoIs: scalars, weighted.
 
     The box loss looks at the true class's deltas only, or at the one set of a class-agnostic head.
@@ -72,7 +78,9 @@ def roi_losses(rois: RoiSamples, class_logits: Tensor, deltas: Tensor, config: R
     count = rois.valid.sum().clamp(min=1)
     each = F.cross_entropy(class_logits.flatten(0, 1), rois.labels.clamp(min=0).flatten(), reduction="none")
     classification = (each.view_as(rois.valid) * rois.valid).sum() / count
-    column = torch.where(rois.foreground, rois.labels, 0) if deltas.shape[2] > 1 else torch.zeros_like(rois.labels)
+    column = (
+        torch.where(rois.foreground, rois.labels, 0) if deltas.shape[2] > 1 else torch.zeros_like(rois.labels)
+    )
     chosen = deltas.gather(2, column[..., None, None].expand(-1, -1, 1, 4))[:, :, 0]  # (N, R, 4)
     if config.box_loss == "giou":
         pred = decode_deltas(rois.boxes, chosen, config.delta_weights)

@@ -2,9 +2,9 @@
 
 Letters: N images, A anchors (or RoIs), G padded objects, g objects of a chunk.
 
-The matcher streams over chunks of objects and keeps, per anchor, the best overlap so far: memory is N x A x g instead
-of N x A x G, so 2,000 objects cost no more than eight. Its result equals the dense matcher's, ties included: where
-overlaps tie, the first object wins.
+The matcher streams over chunks of objects and keeps, per anchor, the best overlap so far: memory is N x A x g
+instead of N x A x G, so 2,000 objects cost no more than eight. Its result equals the dense matcher's, ties
+included: where overlaps tie, the first object wins.
 """
 
 from __future__ import annotations
@@ -29,8 +29,10 @@ class Overlaps(TensorRecord):
     Attributes:
         best: (N, A) best IoU with a real object.
         index: (N, A) int64, that object; 0 where no real object overlaps.
-        best_of_object: (N, A) bool: no anchor overlaps some object more than this one does (and it does overlap).
-        ignored_area: (N, A) summed share of the anchor's own area under ignore boxes (overlapping ones count twice).
+        best_of_object: (N, A) bool: no anchor overlaps some object more than this one does (and it does
+            overlap).
+        ignored_area: (N, A) summed share of the anchor's own area under ignore boxes (overlapping ones count
+            twice).
         ignored_iou: (N, A) best IoU with an ignored object.
     """
 
@@ -78,7 +80,9 @@ def overlaps(boxes: Tensor, targets: Targets, usable: Tensor | None = None, chun
 
 
 def dense_overlaps(boxes: Tensor, targets: Targets, usable: Tensor | None = None) -> Overlaps:
-    """The same from the full N x A x G table: simple, public for matchers of your own, and costly with many objects."""
+    """The same from the full N x A x G table: simple, public for matchers of your own, and costly with many
+    objects.
+    """
     n, g = targets.labels.shape
     boxes = boxes.float().expand(n, -1, 4)
     a = boxes.shape[1]
@@ -102,8 +106,8 @@ def dense_overlaps(boxes: Tensor, targets: Targets, usable: Tensor | None = None
 def ignored(found: Overlaps, rule: IgnoreRule, threshold: float) -> Tensor:
     """(N, A) bool: anchors that lie in a region to ignore.
 
-    ``ioa`` (regions): more than half of the anchor lies under ignore boxes. ``iou`` (hard objects): the anchor would
-    have been positive (at ``threshold``) for an ignored object.
+    ``ioa`` (regions): more than half of the anchor lies under ignore boxes. ``iou`` (hard objects): the
+    anchor would have been positive (at ``threshold``) for an ignored object.
     """
     return found.ignored_area > 0.5 if rule == "ioa" else found.ignored_iou >= threshold
 
@@ -112,10 +116,10 @@ def ignored(found: Overlaps, rule: IgnoreRule, threshold: float) -> Tensor:
 def match_anchors(anchors: Tensor, sizes: Tensor, targets: Targets, config: RpnConfig) -> Matches:
     """Labels of the RPN's anchors.
 
-    Positive: IoU at least ``positive_iou``, or the best anchor(s) of an object (all of them on ties), where that best
-    is above 0: an object that no anchor touches makes no anchor positive. Background: best IoU below
-    ``negative_iou``. Neither: in between, outside the picture (``inside_only``), or in a region to ignore; positives
-    win over regions.
+    Positive: IoU at least ``positive_iou``, or the best anchor(s) of an object (all of them on ties), where
+    that best is above 0: an object that no anchor touches makes no anchor positive. Background: best IoU below
+    ``negative_iou``. Neither: in between, outside the picture (``inside_only``), or in a region to ignore;
+    positives win over regions.
 
     Args:
         anchors: (A, 4).
@@ -129,7 +133,8 @@ def match_anchors(anchors: Tensor, sizes: Tensor, targets: Targets, config: RpnC
     if config.best_anchor:
         positive = positive | found.best_of_object
     labels = torch.where(found.best < config.negative_iou, 0, -1)
-    labels = labels.masked_fill(ignored(found, config.ignore_rule, config.positive_iou), -1).masked_fill(positive, 1)
+    labels = labels.masked_fill(ignored(found, config.ignore_rule, config.positive_iou), -1)
+    labels = labels.masked_fill(positive, 1)
     if usable is not None:
         labels = labels.masked_fill(~usable, -1)
     return Matches(labels, found.index)
@@ -137,10 +142,13 @@ def match_anchors(anchors: Tensor, sizes: Tensor, targets: Targets, config: RpnC
 
 @torch.no_grad()
 def match_rois(proposals: Proposals, targets: Targets, config: RoiConfig) -> Matches:
-    """Labels of proposals (N, P) for the second stage: 1 object, 0 background, -1 neither, not valid or ignored."""
+    """Labels of proposals (N, P) for the second stage: 1 object, 0 background, -1 neither, not valid or
+    ignored.
+    """
     found = overlaps(proposals.boxes, targets)
     low, high = config.negative_iou
     positive = found.best >= config.positive_iou
     labels = torch.where((found.best >= low) & (found.best < high), 0, -1)
-    labels = labels.masked_fill(ignored(found, config.ignore_rule, config.positive_iou), -1).masked_fill(positive, 1)
+    labels = labels.masked_fill(ignored(found, config.ignore_rule, config.positive_iou), -1)
+    labels = labels.masked_fill(positive, 1)
     return Matches(labels.masked_fill(~proposals.valid, -1), found.index)

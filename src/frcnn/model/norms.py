@@ -1,10 +1,11 @@
-"""Part of room 3: the backbone's normalisation - frozen and folded into the convolutions before it, or by groups.
+"""Part of room 3: the backbone's normalisation - frozen and folded into the convolutions before it, or by
+groups.
 
 Letters: N images, C channels, H, W a map's size.
 
-A frozen batch norm is a fixed scale and shift a channel. Folded into the convolution's weights it costs nothing; as
-two passes over every map it takes a fifth of a training step on a CPU. The weights stay trainable: folding happens
-in every forward pass, on tensors the size of the weights.
+A frozen batch norm is a fixed scale and shift a channel. Folded into the convolution's weights it costs
+nothing; as two passes over every map it takes a fifth of a training step on a CPU. The weights stay
+trainable: folding happens in every forward pass, on tensors the size of the weights.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ PROBE = 64
 
 
 class FrozenNorm(nn.Module):
-    """Batch norm with fixed statistics and fixed scale and shift, then the activation of the layer it replaces."""
+    """Batch norm with fixed statistics and fixed scale and shift, then the activation of the layer it
+    replaces.
+    """
 
     def __init__(self, source: nn.BatchNorm2d) -> None:
         """Take over the numbers, epsilon and activation of a batch norm."""
@@ -73,10 +76,11 @@ class FoldedConv(nn.Module):
         weight = self.weight * scale[:, None, None, None]
         shift = shift if self.bias is None else shift + self.bias * scale
         if self.same:
-            x = pad_same(x, self.weight.shape[-2:], self.stride, self.dilation)
+            x = pad_same(x, list(self.weight.shape[-2:]), list(self.stride), list(self.dilation))
         padding = 0 if self.same else self.padding
         if self.depthwise and x.device.type == "cpu" and torch.is_grad_enabled():
-            # the CPU library's bf16 gradient of a depthwise convolution is 5 to 40 times slower than its fp32 one
+            # the CPU library's bf16 gradient of a depthwise convolution is 5 to 40 times slower than its fp32
+            # one
             dtype = x.dtype
             with torch.autocast("cpu", enabled=False):
                 x = x.float().contiguous(memory_format=torch.channels_last)
@@ -96,7 +100,7 @@ def freeze_norms(net: nn.Module, fold: bool = True) -> None:
         pairs = _convolutions_before_norms(net)
         for parent in list(net.modules()):
             for name, child in list(parent.named_children()):
-                if child in pairs:
+                if isinstance(child, nn.Conv2d) and child in pairs:
                     setattr(parent, name, FoldedConv(child, pairs[child]))
 
 

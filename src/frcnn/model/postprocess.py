@@ -2,8 +2,9 @@
 
 Letters: N images, P proposals, K classes, k candidates, D detections.
 
-A fixed number of (proposal, class) candidates enters one class-aware NMS. Greedy NMS decides a box by better boxes
-only, so cutting the tail changes nothing as long as enough survive; ``Detections.exact`` says whether that held.
+A fixed number of (proposal, class) candidates enters one class-aware NMS. Greedy NMS decides a box by better
+boxes only, so cutting the tail changes nothing as long as enough survive; ``Detections.exact`` says whether
+that held.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 Letters: N images, L levels, A anchors, k candidates before NMS, P proposals.
 
-Select first, compute after: the best anchors of every level are chosen on their logits, and only those are decoded.
+Select first, compute after: the best anchors of every level are chosen on their logits, and only those are
+decoded.
 """
 
 from __future__ import annotations
@@ -61,7 +62,9 @@ def select_proposals(
         scores = scores.masked_fill(~_large(boxes, config.min_size), float("-inf"))
 
     # 1. the best of every level
-    index_per_level, level_per_level, start = [], [], 0
+    index_per_level: list[Tensor] = []
+    level_per_level: list[Tensor] = []
+    start = 0
     for level, size in enumerate(rpn.level_sizes):
         index = scores[:, start : start + size].topk(min(limits.pre_nms, size), dim=1).indices + start
         index_per_level.append(index)
@@ -71,7 +74,9 @@ def select_proposals(
 
     # 2. decode only those
     anchors = rpn.anchors[index]  # (N, k, 4)
-    boxes = decode_deltas(anchors, deltas.gather(1, index[..., None].expand(-1, -1, 4)), rpn_config.delta_weights)
+    boxes = decode_deltas(
+        anchors, deltas.gather(1, index[..., None].expand(-1, -1, 4)), rpn_config.delta_weights
+    )
     boxes = clip(boxes, sizes)
     logits = scores.gather(1, index)
     probability = logits.sigmoid()  # of object minus background: the softmax probability too

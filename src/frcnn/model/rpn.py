@@ -16,8 +16,8 @@ from frcnn.config import RpnConfig
 class RpnHead(nn.Module):
     """3x3 convolutions and two 1x1 outputs, shared by all levels.
 
-    All layers start from N(0, 0.01) with zero bias, as in the paper: a fresh network's objectness is then near 0.5
-    everywhere (loss ln 2), and its deltas near 0.
+    All layers start from N(0, 0.01) with zero bias, as in the paper: a fresh network's objectness is then
+    near 0.5 everywhere (loss ln 2), and its deltas near 0.
     """
 
     def __init__(self, in_channels: int, anchors_per_cell: int, config: RpnConfig) -> None:
@@ -28,7 +28,10 @@ class RpnHead(nn.Module):
         self.grouped = config.channel_order == "grouped"
         layers: list[nn.Module] = []
         for i in range(config.depth):
-            layers += [nn.Conv2d(in_channels if i == 0 else width, width, 3, padding=1), nn.ReLU(inplace=True)]
+            layers += [
+                nn.Conv2d(in_channels if i == 0 else width, width, 3, padding=1),
+                nn.ReLU(inplace=True),
+            ]
         self.conv = nn.Sequential(*layers)
         self.objectness = nn.Conv2d(width, anchors_per_cell * self.outputs, 1)
         self.deltas = nn.Conv2d(width, anchors_per_cell * 4, 1)
@@ -39,7 +42,8 @@ class RpnHead(nn.Module):
 
     def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Maps (N, C, H_l, W_l) -> logits (N, A) or (N, A, 2) and deltas (N, A, 4), float32, rows first."""
-        logits, deltas = [], []
+        logits: list[Tensor] = []
+        deltas: list[Tensor] = []
         for feature in features:
             hidden = self.conv(feature)
             logits.append(self._flatten_logits(self.objectness(hidden)))

@@ -1,9 +1,12 @@
 """Room 9 (training): a fixed number of anchors and RoIs, and targets only for what was sampled.
 
-Letters: N images, A anchors or RoIs, G padded objects, P proposals, S sampled anchors, R sampled RoIs, K classes.
-Papers: Faster R-CNN, section 3.1.3 (256 anchors, half positive); Fast R-CNN, section 2.3 (a quarter positive).
+Letters: N images, A anchors or RoIs, G padded objects, P proposals, S sampled anchors, R sampled RoIs, K
+classes.
+Papers: Faster R-CNN, section 3.1.3 (256 anchors, half positive); Fast R-CNN, section 2.3 (a quarter
+positive).
 
-Sampling without replacement is a top-k on random keys, so every image has the same count and a mask for what is
+Sampling without replacement is a top-k on random keys, so every image has the same count and a mask for what
+is
 missing: no ``nonzero``, no loop over images.
 """
 
@@ -28,8 +31,8 @@ def sample(labels: Tensor, noise: Tensor, count: int, positives: int) -> Samples
         positives: largest number of positives.
 
     Returns:
-        (N, S) samples, valid ones first, positives before negatives. Entries that are not valid repeat a valid one
-        where the image has any, so that a head with batch norm sees no foreign values.
+        (N, S) samples, valid ones first, positives before negatives. Entries that are not valid repeat a
+        valid one where the image has any, so that a head with batch norm sees no foreign values.
     """
     a = labels.shape[1]
     count = min(count, a)
@@ -49,7 +52,11 @@ def sample(labels: Tensor, noise: Tensor, count: int, positives: int) -> Samples
 
 @torch.no_grad()
 def rpn_targets(
-    anchors: Tensor, matches: Matches, samples: Samples, targets: Targets, weights: tuple[float, float, float, float]
+    anchors: Tensor,
+    matches: Matches,
+    samples: Samples,
+    targets: Targets,
+    weights: tuple[float, float, float, float],
 ) -> Tensor:
     """Deltas from the sampled anchors to their objects -> (N, S, 4); 0 where not foreground."""
     gt_index = matches.index.gather(1, samples.index)
@@ -60,7 +67,9 @@ def rpn_targets(
 
 @torch.no_grad()
 def with_objects(proposals: Proposals, targets: Targets) -> Proposals:
-    """Proposals (N, P) and after them the real objects -> (N, P + G): early on nothing else would be positive."""
+    """Proposals (N, P) and after them the real objects -> (N, P + G): early on nothing else would be
+    positive.
+    """
     real = targets.real
     return Proposals(
         torch.cat([proposals.boxes, targets.boxes], 1),
@@ -72,7 +81,12 @@ def with_objects(proposals: Proposals, targets: Targets) -> Proposals:
 
 @torch.no_grad()
 def roi_samples(
-    proposals: Proposals, matches: Matches, samples: Samples, targets: Targets, config: RoiConfig, background: int
+    proposals: Proposals,
+    matches: Matches,
+    samples: Samples,
+    targets: Targets,
+    config: RoiConfig,
+    background: int,
 ) -> RoiSamples:
     """RoIs and their targets from what was sampled.
 

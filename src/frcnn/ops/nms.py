@@ -1,7 +1,8 @@
 """Non-maximum suppression with a fixed output shape.
 
-Letters: B rows (images), k boxes a row. torchvision's operator returns as many indices as survive, a shape that
-depends on the data; this one returns a mask, so a compiled or exported graph has one shape for all pictures.
+Letters: B rows (images), k boxes a row. torchvision's operator returns as many indices as survive, a shape
+that depends on the data; this one returns a mask, so a compiled or exported graph has one shape for all
+pictures.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ def _nms_mask(boxes: Tensor, iou_threshold: float, groups: Tensor | None, valid:
             kept = _survivors(boxes[row], index, iou_threshold)
         else:
             group = groups[row][index]
-            kept = [k for g in group.unique() for k in _survivors(boxes[row], index[group == g], iou_threshold)]
+            kept = [
+                k for g in group.unique() for k in _survivors(boxes[row], index[group == g], iou_threshold)
+            ]
         for part in kept:
             keep[row, part] = True
     return keep
@@ -44,8 +47,9 @@ def nms_mask(
 ) -> Tensor:
     """Greedy NMS of every row: which boxes survive.
 
-    A box is suppressed when its IoU with a better surviving box of the same row and group is above the threshold.
-    Groups are compared exactly (no shift of coordinates, which costs 0.014 px at class 90). Computed in float32.
+    A box is suppressed when its IoU with a better surviving box of the same row and group is above the
+    threshold. Groups are compared exactly (no shift of coordinates, which costs 0.014 px at class 90).
+    Computed in float32.
 
     Args:
         boxes: (B, k, 4), best first (within a group, where there are groups).
@@ -63,7 +67,9 @@ def nms_mask(
         raise ValueError(f"boxes must be (B, k, 4), got {tuple(boxes.shape)}")
     for name, value in (("groups", groups), ("valid", valid)):
         if value is not None and value.shape != boxes.shape[:2]:
-            raise ValueError(f"{name} must be {tuple(boxes.shape[:2])} as boxes are, got {tuple(value.shape)}")
+            raise ValueError(
+                f"{name} must be {tuple(boxes.shape[:2])} as boxes are, got {tuple(value.shape)}"
+            )
     return _nms_mask(boxes.detach().float(), iou_threshold, groups, valid)
 
 

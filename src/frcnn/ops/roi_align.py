@@ -2,9 +2,9 @@
 
 Letters: N images, R RoIs an image, L levels, C channels, P output side, S sample points of a bin and axis.
 
-All levels stand one below another in a table (rows, C); every bin of every RoI is a weighted sum of the 4 S^2 rows
-that its sample points touch, which is what ``embedding_bag`` computes. No loop over levels or images, no ``nonzero``,
-and the gradient is the operator's own.
+All levels stand one below another in a table (rows, C); every bin of every RoI is a weighted sum of the 4 S^2
+rows that its sample points touch, which is what ``embedding_bag`` computes. No loop over levels or images, no
+``nonzero``, and the gradient is the operator's own.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ def assign_levels(
     """
     first, last = strides[0].bit_length() - 1, strides[-1].bit_length() - 1
     side = area(boxes).sqrt()
-    level = torch.floor(canonical_level + torch.log2(side / canonical_size) + 1e-6)  # 1e-6: a side of exactly 224
+    level = torch.floor(
+        canonical_level + torch.log2(side / canonical_size) + 1e-6
+    )  # 1e-6: a side of exactly 224
     level = level.nan_to_num(nan=first, neginf=first, posinf=last).clamp(first, last) - first
     return level.long().clamp(max=len(strides) - 1)
 
@@ -52,10 +54,12 @@ def pyramid_roi_align(
 
     Args:
         features: L maps (N, C, H_l, W_l), best in channels-last memory (then the table costs one copy only).
-        boxes: (N, R, 4) in pixels of the padded pictures; not finite ones give zeros or garbage, never a crash.
+        boxes: (N, R, 4) in pixels of the padded pictures; not finite ones give zeros or garbage, never a
+            crash.
         strides: pixels a cell for each level.
         output_size: P, bins a side.
-        sampling_ratio: S, sample points a bin and axis; must be fixed (an adaptive count depends on the data).
+        sampling_ratio: S, sample points a bin and axis; must be fixed (an adaptive count depends on the
+            data).
         aligned: shift by half a cell (detectron2) or not (torchvision's models).
         levels: (N, R) int64 index into ``features``; None: by size (``assign_levels``).
 
@@ -66,7 +70,9 @@ def pyramid_roi_align(
         ValueError: when the number of strides is not that of the features or ``sampling_ratio`` is below 1.
     """
     if len(features) != len(strides):
-        raise ValueError(f"{len(features)} feature maps and {len(strides)} strides: one stride for each map is needed")
+        raise ValueError(
+            f"{len(features)} feature maps and {len(strides)} strides: one stride for each map is needed"
+        )
     if sampling_ratio < 1:
         raise ValueError(f"sampling_ratio must be at least 1, got {sampling_ratio}")
     n, r = boxes.shape[:2]
@@ -95,7 +101,9 @@ def _rows_and_weights(
     starts = [0]
     for h, w in zip(heights, widths, strict=True):
         starts.append(starts[-1] + n * h * w)
-    per_level = torch.tensor([heights, widths, starts[:-1], list(strides)], dtype=torch.int32, device=boxes.device)
+    per_level = torch.tensor(
+        [heights, widths, starts[:-1], list(strides)], dtype=torch.int32, device=boxes.device
+    )
     height, width, start, stride = per_level[:, levels]  # (N, R) each
 
     shift = 0.5 if aligned else 0.0
@@ -149,7 +157,9 @@ def pyramid_roi_align_reference(
             steps = output_size * sampling_ratio
             for py in range(steps):
                 for px in range(steps):
-                    value = _bilinear(features[level][i], y1 + (py + 0.5) * h / steps, x1 + (px + 0.5) * w / steps)
+                    value = _bilinear(
+                        features[level][i], y1 + (py + 0.5) * h / steps, x1 + (px + 0.5) * w / steps
+                    )
                     out[i, j, :, py // sampling_ratio, px // sampling_ratio] += value / sampling_ratio**2
     return out
 

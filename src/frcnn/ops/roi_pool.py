@@ -2,8 +2,8 @@
 
 Letters: N images, R RoIs an image, C channels, P output side.
 
-torchvision's operator rounds RoIs to whole cells and includes the end cell, a legacy "+ 1" that the published VGG16
-detectors have too; it is kept here and nowhere else.
+torchvision's operator rounds RoIs to whole cells and includes the end cell, a legacy "+ 1" that the published
+VGG16 detectors have too; it is kept here and nowhere else.
 """
 
 from __future__ import annotations

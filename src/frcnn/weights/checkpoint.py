@@ -83,7 +83,9 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     """
     path = Path(path)
     if not path.is_file():
-        raise CheckpointError(f"{path}: no such model file; training writes best.safetensors into its run folder")
+        raise CheckpointError(
+            f"{path}: no such model file; training writes best.safetensors into its run folder"
+        )
     try:
         with safetensors.safe_open(str(path), framework="pt") as file:
             header = (file.metadata() or {}).get("frcnn")
@@ -94,10 +96,14 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             "import foreign weights with Detector.from_torchvision"
         ) from None
     if header is None:
-        raise CheckpointError(f"{path}: safetensors without frcnn's metadata; it was not written by this library")
+        raise CheckpointError(
+            f"{path}: safetensors without frcnn's metadata; it was not written by this library"
+        )
     meta = json.loads(header)
     if meta.get("format", 0) > FORMAT:
-        raise CheckpointError(f"{path}: written by frcnn {meta.get('version')}, newer than {frcnn.__version__}; update")
+        raise CheckpointError(
+            f"{path}: written by frcnn {meta.get('version')}, newer than {frcnn.__version__}; update"
+        )
     thresholds = meta.get("thresholds")
     return Checkpoint(
         state=state,
@@ -110,7 +116,8 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """Tensors by name from a foreign ``.safetensors``, ``.pt`` or ``.pth`` file, never executing anything in it.
+    """Tensors by name from a foreign ``.safetensors``, ``.pt`` or ``.pth`` file, never executing anything in
+    it.
 
     A nested ``state_dict`` or ``model`` entry is looked into.
 
@@ -128,7 +135,8 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
             values = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise CheckpointError(
-            f"{path}: holds pickled objects, which could run code when loaded; save its state_dict() and use that"
+            f"{path}: holds pickled objects, which could run code when loaded; "
+            "save its state_dict() and use that"
         ) from None
     except (safetensors.SafetensorError, RuntimeError, EOFError, OSError) as error:
         raise CheckpointError(f"{path}: cannot be read as weights ({str(error).splitlines()[0]})") from None

