@@ -1,7 +1,7 @@
 """From what a format's reader found to a ``Dataset``: the same for every format.
 
-A reader makes a ``Reading``: one ``Record`` for each picture, splits by name, and its findings. ``assemble`` gives ids, numbers
-the classes, applies the policy for flagged boxes, and reads the headers of all pictures.
+A reader makes a ``Reading``: one ``Record`` for each picture, splits by name, and its findings. ``assemble``
+gives ids, numbers the classes, applies the policy for flagged boxes, and reads the headers of all pictures.
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ def assemble(
 
     Args:
         reading: from a reader.
-        classes: the class list; None: the sorted names of all annotations, whatever their split. One string is one class.
+        classes: the class list; None: the sorted names of all annotations, whatever their split. One string
+            is one class.
         config: policies for flagged boxes and unreadable pictures; None: the defaults.
 
     Returns:
@@ -95,14 +96,16 @@ def _class_list(classes: str | Sequence[str]) -> tuple[str, ...]:
 def _unknown_classes(
     records: Sequence[Record], root: Path, names: Sequence[str], counts: Mapping[str, int]
 ) -> list[Finding]:
-    known = set(names)
+    known, action = set(names), "correct the annotation, or add the name to the class list"
+    hints = {name: did_you_mean(name, names) for name in counts if name not in known}
     found = [
-        Finding("D07", "error", f'class "{name}" is not in the class list{did_you_mean(name, names)}',
-                str(root / r.annotation), int(line), "correct the annotation, or add the name to the class list")
-        for r in records
+        Finding(
+            "D07", "error", f'class "{name}" is not in the class list{hints[name]}', place, int(line), action
+        )
+        for place, r in ((str(root / r.annotation), r) for r in records)
         for name, line in zip(r.names, r.lines, strict=True)
         if name not in known
-    ]  # fmt: skip
+    ]
     for name in (n for n in names if n not in counts):
         hint = did_you_mean(name, [c for c in counts if c not in known])
         if hint:
@@ -126,7 +129,9 @@ def _flagged(records: Sequence[Record], root: Path, config: DataConfig) -> list[
     ]
 
 
-def _unreadable(records: Sequence[Record], root: Path, headers: Sequence[Header], config: DataConfig) -> list[Finding]:
+def _unreadable(
+    records: Sequence[Record], root: Path, headers: Sequence[Header], config: DataConfig
+) -> list[Finding]:
     severity, action = unreadable_policy(config)
     return [
         Finding("D13", severity, header.error, str(root / record.picture), 0, action)

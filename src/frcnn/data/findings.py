@@ -120,13 +120,17 @@ class CheckReport:
         c = self.counts
         found = f"{len(self.errors)} errors, {len(self.of('warn'))} warnings, {len(self.of('note'))} notes"
         return (
-            f"images {c.get('images', 0)}: {c.get('with_boxes', 0)} with boxes, {c.get('background', 0)} background "
-            f"(kept); boxes {c.get('boxes', 0)}, {c.get('ignored', 0)} ignored; {found}"
+            f"images {c.get('images', 0)}: {c.get('with_boxes', 0)} with boxes, {c.get('background', 0)} "
+            f"background (kept); boxes {c.get('boxes', 0)}, {c.get('ignored', 0)} ignored; {found}"
         )
 
     def to_json(self) -> str:
         """Everything, for machines."""
-        content = {"source": self.source, "counts": dict(self.counts), "findings": [asdict(f) for f in self.findings]}
+        content = {
+            "source": self.source,
+            "counts": dict(self.counts),
+            "findings": [asdict(f) for f in self.findings],
+        }
         return json.dumps(content, indent=1)
 
     def raise_errors(self) -> None:
@@ -141,8 +145,3 @@ class CheckReport:
             only = self.errors[0]
             raise DataError(f"{only.code} {only}" + (f"; {only.action}" if only.action else ""))
         raise DataError(f"{self.source}: {len(self.errors)} errors in the data.\n{self.format(self.errors)}")
-
-
-def plural(count: int, word: str) -> str:
-    """``1 box``, ``2 boxes``, ``3 pictures``."""
-    return f"{count} {word}" + ("" if count == 1 else "es" if word.endswith("x") else "s")

@@ -2,12 +2,14 @@
 
 The EXIF orientation is always applied. What becomes of other kinds of pictures:
 
-- gray is repeated to three channels; palettes are looked up; an alpha channel is dropped (the colours are kept as stored);
+- gray is repeated to three channels; palettes are looked up; an alpha channel is dropped (the colours are
+  kept as stored);
 - CMYK, YCbCr, LAB and HSV are converted by Pillow;
-- 16-bit and 32-bit integers are scaled by their bit depth, the smallest of 8, 10, 12, 14, 16 that holds the picture's
-  largest value: v / (2**bits - 1) * 255, rounded. Values below 0 or above 65535: the picture's own least and greatest
-  value become 0 and 255;
-- floats are scaled from 0..1 or, if larger, from 0..255; otherwise from the picture's own range. Values that are not finite become 0.
+- 16-bit and 32-bit integers are scaled by their bit depth, the smallest of 8, 10, 12, 14, 16 that holds the
+  picture's largest value: v / (2**bits - 1) * 255, rounded. Values below 0 or above 65535: the picture's own
+  least and greatest value become 0 and 255;
+- floats are scaled from 0..1 or, if larger, from 0..255; otherwise from the picture's own range. Values that
+  are not finite become 0.
 """
 
 from __future__ import annotations
@@ -37,8 +39,8 @@ _TAIL = 64
 class Header(NamedTuple):
     """What is known of a picture without decoding it.
 
-    ``height`` and ``width`` have the EXIF orientation applied; all numbers are 0 where ``error`` says why the file
-    cannot be read.
+    ``height`` and ``width`` have the EXIF orientation applied; all numbers are 0 where ``error`` says why the
+    file cannot be read.
     """
 
     height: int
@@ -66,13 +68,15 @@ def conversion(mode: str) -> str:
     return f"{mode}, converted to RGB"
 
 
-def read_image(path: str | Path, at_least: tuple[int, int] | None = None) -> tuple[Image.Image, tuple[int, int]]:
+def read_image(
+    path: str | Path, at_least: tuple[int, int] | None = None
+) -> tuple[Image.Image, tuple[int, int]]:
     """Decode a picture as 8-bit RGB with its EXIF orientation applied.
 
     Args:
         path: the file.
-        at_least: (height, width) that will be needed; a JPEG may then be decoded at 1/2, 1/4 or 1/8, but never
-            below it.
+        at_least: (height, width) that will be needed; a JPEG may then be decoded at 1/2, 1/4 or 1/8, but
+            never below it.
 
     Returns:
         The picture (possibly reduced), and the (height, width) of the file at full size.
@@ -91,7 +95,7 @@ def read_image(path: str | Path, at_least: tuple[int, int] | None = None) -> tup
             return _to_rgb(upright), (head.height, head.width)
     except MemoryError:
         raise DataError(f"{path}: not enough memory to decode this picture; cut it into tiles") from None
-    except Exception as error:  # decoders raise many types, among them SyntaxError, struct.error and zlib.error
+    except Exception as error:  # decoders raise many types: SyntaxError, struct.error, zlib.error ...
         raise DataError(f"{path}: {_reason(error)}") from None
 
 
@@ -123,7 +127,7 @@ def read_header(path: str | Path) -> Header:
 
 
 def read_headers(paths: Sequence[str | Path]) -> list[Header]:
-    """``read_header`` for many files, in threads when there are many, because a network disk answers slowly."""
+    """``read_header`` for each file, in threads where there are many: a network disk answers slowly."""
     if len(paths) < 64:
         return [read_header(p) for p in paths]
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
@@ -203,7 +207,9 @@ def _reason(error: Exception) -> str:
         return "not a picture that Pillow can read (empty, damaged or of another type)"
     if isinstance(error, Image.DecompressionBombError):
         limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6
-        return f"more than {limit:.0f} million pixels, Pillow's limit against malicious files; cut it into tiles"
+        return (
+            f"more than {limit:.0f} million pixels, Pillow's limit against malicious files; cut it into tiles"
+        )
     text = str(error).strip() or type(error).__name__
     return text if isinstance(error, OSError) and "truncated" in text else f"cannot be decoded ({text})"
 

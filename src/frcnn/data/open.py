@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from frcnn.config import DataConfig
 from frcnn.data import voc
 from frcnn.data.assemble import Reading, assemble
@@ -29,14 +31,17 @@ FORMATS = [Format("Pascal VOC", voc.detects, voc.read)]
 def read_dataset(
     path: str | Path, classes: str | Sequence[str] | None = None, config: DataConfig | None = None
 ) -> tuple[Dataset, list[Finding]]:
-    """Read a whole data set and everything that was found while reading; see ``check.load_checked`` for the checked one.
+    """Read a whole data set and everything that was found while reading; see ``check.load_checked`` for the
+    checked one.
 
     Raises:
         DataError: when there is no folder, no picture, or no annotation of a known format.
     """
     tree = scan(path)
     if not tree.files:
-        raise DataError(f"{path}: the folder is empty; give the folder that holds the pictures and annotations")
+        raise DataError(
+            f"{path}: the folder is empty; give the folder that holds the pictures and annotations"
+        )
     for kind in FORMATS:
         if kind.detects(tree):
             return assemble(kind.read(tree), classes, config)
@@ -67,17 +72,19 @@ def open_dataset(
         The data set; ``d[i]`` is a ``Sample``.
 
     Raises:
-        DataError: when something is missing or cannot be read, with file and line of everything that was found; for a
-            split that does not exist or is empty.
+        DataError: when something is missing or cannot be read, with file and line of everything that was
+        found; for a split that does not exist or is empty.
     """
     config = config or DataConfig()
     dataset, findings = read_dataset(path, classes, config)
     whole = dataset
     if split is not None:
         dataset = pick_split(dataset, split)
-    CheckReport(str(path), tuple(relevant(findings, whole, dataset, [split] if split else None))).raise_errors()
-    readable = dataset.pictures.sizes.all(1)
-    return dataset if readable.all() else dataset.subset(readable.nonzero()[0])
+    CheckReport(
+        str(path), tuple(relevant(findings, whole, dataset, [split] if split else None))
+    ).raise_errors()
+    readable = np.flatnonzero(dataset.pictures.sizes.all(1))
+    return dataset if len(readable) == len(dataset) else dataset.subset(readable)
 
 
 def pick_split(dataset: Dataset, split: str) -> Dataset:
@@ -88,7 +95,9 @@ def pick_split(dataset: Dataset, split: str) -> Dataset:
     """
     picked = dataset.subset(split)
     if not len(picked):
-        raise DataError(f'D17 {dataset.root}: split "{split}" is empty; list pictures in it or name another split')
+        raise DataError(
+            f'D17 {dataset.root}: split "{split}" is empty; list pictures in it or name another split'
+        )
     return picked
 
 
@@ -116,4 +125,6 @@ def relevant(
 
 def _files(dataset: Dataset) -> set[str]:
     pictures = dataset.pictures
-    return {str(dataset.root / name) for part in (pictures.paths, pictures.annotations) for name in part if name}
+    return {
+        str(dataset.root / name) for part in (pictures.paths, pictures.annotations) for name in part if name
+    }

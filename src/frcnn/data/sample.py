@@ -1,8 +1,8 @@
 """What a data set is in memory: flat numpy arrays for all pictures and boxes, and one ``Sample`` at a time.
 
-A data set of millions of boxes must not become millions of Python objects: every loader process that touches a Python
-object copies its memory page. Boxes, labels, lines and path names therefore live in a few arrays with offsets, and a
-``Sample`` is made when it is asked for. Pictures are not opened here.
+A data set of millions of boxes must not become millions of Python objects: every loader process that touches
+a Python object copies its memory page. Boxes, labels, lines and path names therefore live in a few arrays
+with offsets, and a ``Sample`` is made when it is asked for. Pictures are not opened here.
 
 Letters: n pictures, m boxes of all pictures, g boxes of one picture, K classes.
 """
@@ -76,7 +76,8 @@ class Pictures:
         paths: n paths below the root, "/" between the parts.
         annotations: n annotation files below the root, "" for a picture without one.
         ids: (n,) int64, 1..n over the whole data set, kept by subsets.
-        sizes: (n, 2) int32, (height, width) with the EXIF rotation applied; 0 where the header cannot be read.
+        sizes: (n, 2) int32, (height, width) with the EXIF rotation applied; 0 where the header cannot be
+            read.
         declared: (n, 2) int32, (height, width) that the annotation states; 0 where it states none.
         orientations: (n,) int8, EXIF orientation 1..8.
         modes: (n,) str, Pillow's mode of the file ("RGB", "L", "I;16", ...).
@@ -112,7 +113,8 @@ class Objects:
 
     Attributes:
         offsets: (n + 1,) int64.
-        boxes: (m, 4) float32, (x1, y1, x2, y2), half-open, pixels of the picture with its EXIF rotation applied.
+        boxes: (m, 4) float32, (x1, y1, x2, y2), half-open, pixels of the picture with its EXIF rotation
+            applied.
         labels: (m,) int32, 0..K-1.
         ignore: (m,) bool, boxes that are neither object nor background.
         lines: (m,) int32, line of the annotation file where the object begins; 0: not known.
@@ -213,16 +215,23 @@ class Dataset:
         return self.root / name if name else None
 
     def subset(self, which: str | Sequence[int] | NDArray[Any]) -> Dataset:
-        """The named split, or the pictures at the given positions; ids and class list stay.
+        """The named split, or the pictures at the given positions.
+
+        Ids and the class list stay; a split without a picture left is dropped.
 
         Raises:
             DataError: for a split that does not exist, naming those that do.
         """
-        indices = self.split_indices(which) if isinstance(which, str) else np.asarray(which, np.int64).reshape(-1)
+        indices = (
+            self.split_indices(which) if isinstance(which, str) else np.asarray(which, np.int64).reshape(-1)
+        )
         place = np.full(len(self), -1, np.int64)
         place[indices] = np.arange(len(indices))
         splits = {name: place[old][place[old] >= 0] for name, old in self.splits.items()}
-        return replace(self, pictures=self.pictures.take(indices), objects=self.objects.take(indices), splits=splits)
+        splits = {name: rows for name, rows in splits.items() if len(rows)}
+        return replace(
+            self, pictures=self.pictures.take(indices), objects=self.objects.take(indices), splits=splits
+        )
 
     def split_indices(self, name: str) -> Ints:
         """The positions of a named split.
@@ -233,9 +242,13 @@ class Dataset:
         if name in self.splits:
             return self.splits[name]
         if not self.splits:
-            raise DataError(f'{self.root}: no split "{name}", because this data set has no splits; leave the name out')
+            raise DataError(
+                f'{self.root}: no split "{name}", because this data set has no splits; leave the name out'
+            )
         names = ", ".join(f"{n} ({len(i)})" for n, i in self.splits.items())
-        raise DataError(f'{self.root}: no split "{name}"{did_you_mean(name, self.splits)} Splits here: {names}.')
+        raise DataError(
+            f'{self.root}: no split "{name}"{did_you_mean(name, self.splits)} Splits here: {names}.'
+        )
 
     def class_counts(self) -> Ints:
         """(K,) int64: boxes of every class, ignored ones left out."""

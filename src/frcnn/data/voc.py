@@ -1,11 +1,13 @@
 """Pascal VOC: one XML file for each picture.
 
-Read are the devkit (``JPEGImages``, ``Annotations``, ``ImageSets/Main``; also one level down, as in ``VOCdevkit/VOC2012``) and
-plain folders: pictures and XML side by side or in folders of any name. There, folders called train, val, valid,
-validation or test are splits. An XML file belongs to the picture of the same base name, else to the one its
-``<filename>`` names; ``<path>`` and ``<folder>`` are what the labeller's machine had and mean nothing.
+Read are the devkit (``JPEGImages``, ``Annotations``, ``ImageSets/Main``; also one level down, as in
+``VOCdevkit/VOC2012``) and plain folders: pictures and XML side by side or in folders of any name. There,
+folders called train, val, valid, validation or test are splits. An XML file belongs to the picture of the
+same base name, else to the one its ``<filename>`` names; ``<path>`` and ``<folder>`` are what the labeller's
+machine had and mean nothing.
 
-Coordinates may have decimals. They are 1-based and include both ends; ``vocxml.from_one_based`` says how they become ours.
+Coordinates may have decimals. They are 1-based and include both ends; ``vocxml.from_one_based`` says how they
+become ours.
 """
 
 from __future__ import annotations
@@ -39,7 +41,9 @@ def read(tree: Tree) -> Reading:
     tree = _data_set_root(tree)
     pictures = [p for p in tree.pictures if p.startswith("JPEGImages/")] or list(tree.pictures)
     if not pictures:
-        raise DataError(f"{tree.root}: holds XML files and no pictures; put the pictures into the same folder")
+        raise DataError(
+            f"{tree.root}: holds XML files and no pictures; put the pictures into the same folder"
+        )
     files = tree.with_endings([".xml"])
     files = tuple(f for f in files if f.startswith("Annotations/")) or files
     index = PictureIndex(pictures)
@@ -51,7 +55,10 @@ def read(tree: Tree) -> Reading:
     position = {picture: i for i, picture in enumerate(pictures)}
     records = [of_picture.get(p) or Record(p) for p in pictures]
     return Reading(
-        tree.root, records, {name: [position[p] for p in members] for name, members in splits.items()}, findings
+        tree.root,
+        records,
+        {name: [position[p] for p in members] for name, members in splits.items()},
+        findings,
     )
 
 
@@ -64,7 +71,9 @@ def _data_set_root(tree: Tree) -> Tree:
         return tree
     if len(roots) > 1:
         names = ", ".join(r.rstrip("/") for r in roots)
-        raise DataError(f"{tree.root}: holds {len(roots)} data sets ({names}); give the folder of one of them")
+        raise DataError(
+            f"{tree.root}: holds {len(roots)} data sets ({names}); give the folder of one of them"
+        )
     return tree.below(roots[0].rstrip("/"))
 
 
@@ -106,7 +115,9 @@ def _no_single_picture(place: str, filename: str, matches: Sequence[str], listed
     stated = f" (<filename> is '{base_name(filename)}')" if filename else ""
     if listed:  # the lists of pictures decide what is used, and say so if they name this one
         return Finding("D12", "warn", f"has no picture{stated}", place, 0, "not used")
-    return Finding("D12", "error", f"has no picture{stated}", place, 0, "add the picture, or remove the annotation")
+    return Finding(
+        "D12", "error", f"has no picture{stated}", place, 0, "add the picture, or remove the annotation"
+    )
 
 
 def _folder_splits(pictures: Sequence[str]) -> dict[str, list[str]]:
@@ -119,6 +130,13 @@ def _folder_splits(pictures: Sequence[str]) -> dict[str, list[str]]:
     return splits
 
 
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig", errors="surrogateescape")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
+
+
 def _read_lists(tree: Tree, index: PictureIndex) -> tuple[dict[str, list[str]], list[Finding]]:
     """The lists of ``ImageSets``: pictures of every split, and the names without a picture."""
     texts = [f for f in tree.files if f.endswith(".txt")]
@@ -127,7 +145,7 @@ def _read_lists(tree: Tree, index: PictureIndex) -> tuple[dict[str, list[str]], 
     splits: dict[str, list[str]] = {}
     missing: dict[str, tuple[str, int, list[str]]] = {}
     for file in lists:
-        text = (tree.root / file).read_text(encoding="utf-8-sig", errors="surrogateescape")
+        text = _read_text(tree.root / file)
         lines = [line.strip() for line in text.splitlines()]
         if _CLASS_FILE.match(file) and lines and all(_FLAG_LINE.match(line) for line in lines if line):
             continue  # "aeroplane_train.txt": which pictures show a class; the annotations say that already

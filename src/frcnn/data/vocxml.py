@@ -1,7 +1,7 @@
 """One Pascal VOC annotation file to plain values, with the line of every object.
 
-Nothing that a file holds makes this fail: a file that is not well-formed gives one ``Problem``, and so does every object
-that cannot be understood.
+Nothing that a file holds makes this fail: a file that is not well-formed gives one ``Problem``, and so does
+every object that cannot be understood.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class VocFile:
 
 
 class _Target:
-    """Receives the parser's events. Only what lies at the right depth counts, so nested ``part`` boxes stay out."""
+    """Receives the parser's events; only the right depth counts, so nested ``part`` boxes stay out."""
 
     def __init__(self) -> None:
         self.path: list[str] = []
@@ -119,21 +119,15 @@ def parse(content: bytes) -> VocFile:
 def _understand(target: _Target) -> VocFile:
     general = target.general
     result = VocFile(target.root, general.get("filename", ""), _declared_size(general))
-    names, corners, difficult, lines, problems = [], [], [], [], []
-    for line, values in target.objects:
-        reason = _problem(values)
-        if reason:
-            problems.append(Problem(line, reason))
-            continue
-        names.append(values["name"])
-        corners.append([float(values[c]) for c in _CORNERS])
-        difficult.append(_is_true(values.get("difficult", "")))
-        lines.append(line)
-    result.names = tuple(names)
-    result.corners = np.asarray(corners, np.float64).reshape(-1, 4)
-    result.difficult = np.asarray(difficult, bool)
-    result.lines = np.asarray(lines, np.int32)
-    result.problems = tuple(problems)
+    reasons = [_problem(values) for _, values in target.objects]
+    good = [item for item, reason in zip(target.objects, reasons, strict=True) if not reason]
+    result.names = tuple(values["name"] for _, values in good)
+    result.corners = np.asarray([[float(v[c]) for c in _CORNERS] for _, v in good], np.float64).reshape(-1, 4)
+    result.difficult = np.asarray([_is_true(values.get("difficult", "")) for _, values in good], bool)
+    result.lines = np.asarray([line for line, _ in good], np.int32)
+    result.problems = tuple(
+        Problem(item.line, reason) for item, reason in zip(target.objects, reasons, strict=True) if reason
+    )
     return result
 
 
@@ -169,9 +163,9 @@ def _declared_size(general: dict[str, str]) -> tuple[int, int]:
 def from_one_based(corners: NDArray[np.float64]) -> Floats:
     """VOC corners (1-based, both ends included) to half-open boxes from 0: 1 is taken off xmin and ymin only.
 
-    The result is never moved below 0, and a coordinate that is negative in the file stays as it is, so that the data
-    check sees it. Where xmax <= xmin (or ymax <= ymin) as written, both stay as written: such a box is reported as
-    having no area, with the numbers of the file, and not silently made one pixel wide.
+    The result is never moved below 0, and a coordinate that is negative in the file stays as it is, so that
+    the data check sees it. Where xmax <= xmin (or ymax <= ymin) as written, both stay as written: such a box
+    is reported as having no area, with the numbers of the file, and not silently made one pixel wide.
 
     Args:
         corners: (g, 4) float64.

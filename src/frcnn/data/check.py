@@ -1,0 +1,171 @@
+"""The data check: everything that is found, before anything is trained.
+
+``frcnn check``, ``train`` and ``eval`` all call ``load_checked``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from frcnn.config import Config
+from frcnn.data.check_boxes import check_boxes, clip_to_pictures, find_box_faults
+from frcnn.data.check_classes import check_names, check_split_contents
+from frcnn.data.check_pictures import (
+    check_background,
+    check_decoding,
+    check_extremes,
+    check_kinds,
+    check_leaks,
+    check_sizes,
+)
+from frcnn.data.findings import CheckReport, Finding
+from frcnn.data.open import pick_split, read_dataset, relevant
+from frcnn.data.sample import Bools, DataError, Dataset
+from frcnn.data.split import AUTO, NONE, TrainVal, choose_training, read_splits, with_splits
+
+
+def load_checked(
+    path: str | Path,
+    pick: str | TrainVal | None = None,
+    *,
+    classes: str | Sequence[str] | None = None,
+    config: Config | None = None,
+    decode: bool = False,
+    splits: str | Path | None = None,
+    clean: bool = True,
+) -> tuple[Dataset, CheckReport]:
+    """Read a data set, choose pictures, check them, and make them fit for use.
+
+    Args:
+        path: the data set's folder.
+        pick: None: all pictures. A name: one split. ``TrainVal``: splits "train" and "val" of the result.
+        classes: the class list; None: the names in the annotations of all splits.
+        config: ``data`` for the policies, ``preprocess`` for the size in training; None: the defaults.
+        decode: decode every picture completely, not only its header.
+        splits: a ``splits.json`` of an earlier run, whose splits replace those of the data set.
+        clean: raise if there are errors, else apply the policies. False: only report.
+
+    Returns:
+        The chosen pictures, and what was found.
+
+    Raises:
+        DataError: when there is nothing to check; with ``clean``, for errors, listing all.
+    """
+    config = config or Config()
+    whole, found = read_dataset(path, classes, config.data)
+    if splits is not None:
+        names = read_splits(splits)
+        whole = with_splits(whole, {name: members for name, members in names.items() if members}, splits)
+        if isinstance(pick, TrainVal) and pick.val == AUTO and not names.get("val"):
+            pick = replace(pick, val=NONE)
+    dataset, used = _pick(whole, pick)
+    report = check_dataset(dataset, config, found=relevant(found, whole, dataset, used), decode=decode)
+    if clean:
+        dataset = apply_policies(dataset, report, config, training=isinstance(pick, TrainVal))
+    return dataset, report
+
+
+def _pick(whole: Dataset, pick: str | TrainVal | None) -> tuple[Dataset, list[str] | None]:
+    """The chosen pictures, and the names of the splits they come from; None: all."""
+    if pick is None:
+        return whole, None
+    if isinstance(pick, str):
+        part = pick_split(whole, pick)
+        return replace(part, splits={pick: np.arange(len(part))}), [pick]
+    train = pick.train
+    if train == AUTO:
+        train = "train" if "train" in whole.splits else "trainval"
+    return choose_training(whole, pick), [train, "val" if pick.val == AUTO else pick.val]
+
+
+def check_dataset(
+    dataset: Dataset, config: Config | None = None, *, found: Iterable[Finding] = (), decode: bool = False
+) -> CheckReport:
+    """Look at everything; nothing is changed and nothing raised.
+
+    Args:
+        dataset: its splits called train, val, trainval and test are compared.
+        config: policies decide what is an error, ``preprocess`` what is too small; None: the defaults.
+        found: what reading found.
+        decode: decode every picture.
+
+    Returns:
+        The report.
+    """
+    config = config or Config()
+    faults = find_box_faults(dataset, config.preprocess)
+    findings = list(found)
+    broken = {f.path for f in findings if f.code in ("D16", "D07")}
+    findings += check_boxes(dataset, faults, config.data, config.preprocess)
+    findings += check_names(dataset)
+    findings += check_split_contents(dataset)
+    findings += check_background(dataset, broken)
+    if decode:
+        findings += check_decoding(dataset, config.data)
+    findings += check_sizes(dataset)
+    findings += check_kinds(dataset)
+    findings += check_leaks(dataset)
+    findings += check_extremes(dataset)
+    empty = int(dataset.background().sum())
+    counts = {
+        "images": len(dataset),
+        "with_boxes": len(dataset) - empty,
+        "background": empty,
+        "boxes": len(dataset.objects.boxes),
+        "ignored": int(dataset.objects.ignore.sum()),
+    }
+    return CheckReport(str(dataset.root), tuple(sorted(findings, key=lambda f: f.code)), counts)
+
+
+def apply_policies(
+    dataset: Dataset, report: CheckReport, config: Config | None = None, *, training: bool = True
+) -> Dataset:
+    """What training and evaluation work with.
+
+    Unreadable pictures and unusable boxes are left out (where the policies allow it; otherwise they are
+    errors of the report), boxes are cut at the border of their picture, and for training those too small to
+    see become ignore regions.
+
+    Args:
+        dataset: that was checked.
+        report: of ``check_dataset`` with the same configuration.
+        config: the policies; None: the defaults.
+        training: whether boxes too small to see are ignored in the training pictures.
+
+    Raises:
+        DataError: with all errors of the report; or when a split has no picture left.
+    """
+    config = config or Config()
+    report.raise_errors()
+    faults = find_box_faults(dataset, config.preprocess)
+    objects = dataset.objects
+    ignore = objects.ignore | (faults.tiny & _in_training(dataset)) if training else objects.ignore
+    cut = replace(objects, boxes=clip_to_pictures(dataset), ignore=ignore).keep(~faults.unusable)
+    result = replace(dataset, objects=cut)
+    unreadable = {f.path for f in report.with_code("D13")}
+    if not unreadable:
+        return result
+    keep = [i for i in range(len(dataset)) if str(dataset.picture_path(i)) not in unreadable]
+    result = result.subset(keep)
+    for name, rows in dataset.splits.items():
+        if name not in result.splits:
+            raise DataError(
+                f'D17 {dataset.root}: no pictures left in split "{name}": all {len(rows)} cannot be read and '
+                "were left out (--on-bad-image skip); replace these files"
+            )
+    if not len(result):
+        raise DataError(
+            f"D17 {dataset.root}: no pictures left: all {len(dataset)} cannot be read; replace these files"
+        )
+    return result
+
+
+def _in_training(dataset: Dataset) -> Bools:
+    """(m,) bool: boxes of the training pictures; all, where no split is called train."""
+    if "train" not in dataset.splits:
+        return np.ones(len(dataset.objects.boxes), bool)
+    return np.isin(dataset.objects.owners(), dataset.splits["train"])
