@@ -386,7 +386,8 @@ def load_yaml(path: str | Path, base: Config | None = None) -> Config:
         mark = getattr(error, "problem_mark", None)
         where = f":{mark.line + 1}" if mark else ""
         raise ConfigError(f"{path}{where}: not valid YAML ({getattr(error, 'problem', 'syntax')})") from None
-    values = {} if values is None else values
+    if values is None:  # an empty file
+        return base or Config()
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: a mapping of sections is expected, not {type(values).__name__}")
     return from_dict(_merge(base.model_dump(mode="json"), values) if base else values, str(path))

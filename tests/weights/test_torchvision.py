@@ -37,7 +37,9 @@ class Recorded:
     def __init__(self, model: Any, images: list[Tensor]) -> None:
         self.seen: dict[str, Any] = {}
         hooks = [
-            part.register_forward_hook(lambda _, inputs, output, name=name: self.seen.update({name: (inputs, output)}))
+            part.register_forward_hook(
+                lambda _, inputs, output, name=name: self.seen.update({name: (inputs, output)})
+            )
             for name, part in (
                 ("transform", model.transform),
                 ("backbone", model.backbone),
@@ -69,7 +71,9 @@ def matched(boxes: Tensor, scores: Tensor, labels: Tensor, theirs: dict[str, Ten
         same = free & (theirs["labels"] == label + 1)
         overlap = torch.where(same, iou(box[None], theirs["boxes"])[0], -1.0)
         best = overlap.argmax()
-        near = (theirs["boxes"][best] - box).abs().max() <= 0.02 and abs(theirs["scores"][best] - score) <= 1e-4
+        near = (theirs["boxes"][best] - box).abs().max() <= 0.02 and abs(
+            theirs["scores"][best] - score
+        ) <= 1e-4
         if overlap[best] >= 0 and near:
             free[best] = False
             count += 1
@@ -160,7 +164,9 @@ def test_proposals_from_their_rpn_output(pair: tuple[nn.Module, Detector], recor
         assert nearest.max() <= 1e-3
 
 
-def test_pooling_and_detections_from_their_proposals(pair: tuple[nn.Module, Detector], recorded: Recorded) -> None:
+def test_pooling_and_detections_from_their_proposals(
+    pair: tuple[nn.Module, Detector], recorded: Recorded
+) -> None:
     detector = pair[1]
     proposals = recorded.seen["rpn"][1][0]
     least = min(len(p) for p in proposals)
@@ -209,7 +215,9 @@ def targets() -> list[dict[str, Tensor]]:
 
 
 class SameSamples:
-    """Makes torchvision draw what ours drew: anchors by index, RoIs by box, because proposal lists differ in order."""
+    """Makes torchvision draw what ours drew: anchors by index, RoIs by box, because proposal lists differ in
+    order.
+    """
 
     def __init__(self, model: Any, trace: Any) -> None:
         self.trace, self.proposals, self.turn = trace, [], 0
@@ -226,7 +234,10 @@ class SameSamples:
     def anchors(self, labels: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         samples, positive, negative = self.trace.rpn_samples, [], []
         for i, label in enumerate(labels):
-            for keep, out in ((samples.foreground, positive), (samples.valid & ~samples.foreground, negative)):
+            for keep, out in (
+                (samples.foreground, positive),
+                (samples.valid & ~samples.foreground, negative),
+            ):
                 mask = torch.zeros(len(label), dtype=torch.uint8)
                 mask[samples.index[i][keep[i]]] = 1
                 out.append(mask)
@@ -239,7 +250,9 @@ class SameSamples:
             mine = rois.boxes[i][rois.valid[i]]
             distance, index = torch.cdist(mine, proposals, p=float("inf")).min(1)
             assert distance.max() < 1e-2 and len(index.unique()) == len(index)
-            assert torch.equal(labels[i][index], torch.where(rois.foreground, rois.labels + 1, 0)[i][rois.valid[i]])
+            assert torch.equal(
+                labels[i][index], torch.where(rois.foreground, rois.labels + 1, 0)[i][rois.valid[i]]
+            )
             out.append(index)
         return out
 
@@ -267,7 +280,9 @@ def test_losses_agree_for_the_same_samples(arch: str) -> None:
     }
     for name, value in names.items():
         assert expected[name].detach() > 0
-        torch.testing.assert_close(value, expected[name], rtol=1e-4, atol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(
+            value, expected[name], rtol=1e-4, atol=1e-4, msg=lambda m, n=name: f"{n}: {m}"
+        )
 
 
 def test_a_state_dict_says_which_batch_norm(pair: tuple[nn.Module, Detector]) -> None:
@@ -301,5 +316,5 @@ def test_wrong_input_is_named() -> None:
         Detector.from_torchvision({}, "retinanet", CLASSES)
     with pytest.raises(CheckpointError, match="missing"):
         Detector.from_torchvision({}, "fasterrcnn_resnet50_fpn", CLASSES)
-    with pytest.raises(CheckpointError, match="'head.weight' is not one of"):
+    with pytest.raises(CheckpointError, match=r"'head\.weight' is not one of"):
         Detector.from_torchvision({"head.weight": torch.zeros(1)}, "fasterrcnn_resnet50_fpn", CLASSES)

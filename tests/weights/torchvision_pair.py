@@ -24,7 +24,8 @@ def pictures() -> list[Image.Image]:
     generator = np.random.default_rng(3)
     small = [generator.integers(0, 256, (h // 16, w // 16, 3), dtype=np.uint8) for h, w in SIZES]
     return [
-        Image.fromarray(s).resize((w, h), Image.Resampling.BICUBIC) for s, (h, w) in zip(small, SIZES, strict=True)
+        Image.fromarray(s).resize((w, h), Image.Resampling.BICUBIC)
+        for s, (h, w) in zip(small, SIZES, strict=True)
     ]
 
 

@@ -1,6 +1,6 @@
 """Variation of the training pictures: horizontal flip, size, light. Every random choice can be repeated.
 
-What is drawn is kept apart from what is done: ``draw_variation`` takes a generator and returns a ``Variation``;
+What is drawn is kept apart from what is done: ``draw_variation`` takes a generator, returns a ``Variation``;
 the other functions are pure and never change their input. The generator of a picture depends on (seed, epoch,
 index) only, so that neither the number of loader processes nor a resumed run changes a picture.
 

@@ -117,8 +117,8 @@ def match_anchors(anchors: Tensor, sizes: Tensor, targets: Targets, config: RpnC
     """Labels of the RPN's anchors.
 
     Positive: IoU at least ``positive_iou``, or the best anchor(s) of an object (all of them on ties), where
-    that best is above 0: an object that no anchor touches makes no anchor positive. Background: best IoU below
-    ``negative_iou``. Neither: in between, outside the picture (``inside_only``), or in a region to ignore;
+    that best is above 0: an object that no anchor touches makes no anchor positive. Background: best IoU
+    under ``negative_iou``. Neither: in between, outside the picture (``inside_only``), or in a region to ignore;
     positives win over regions.
 
     Args:

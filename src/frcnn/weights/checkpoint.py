@@ -89,7 +89,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     try:
         with safetensors.safe_open(str(path), framework="pt") as file:
             header = (file.metadata() or {}).get("frcnn")
-            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+            state = {key: file.get_tensor(key) for key in file.keys()}
     except safetensors.SafetensorError as error:
         raise CheckpointError(
             f"{path}: not a readable safetensors file ({error}); frcnn never loads pickled models, "
