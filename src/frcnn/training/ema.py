@@ -48,10 +48,6 @@ class Average(Generic[Network]):
         for mine, theirs in zip(self.network.buffers(), network.buffers(), strict=True):
             mine.copy_(theirs)
 
-    def to(self, device: torch.device) -> None:
-        """Move the averaged network."""
-        self.network.to(device)
-
     def state(self) -> dict[str, Tensor]:
         """The averaged weights by name."""
         return self.network.state_dict()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from frcnn.evaluation.report import Report
 from frcnn.training.folder import Row, RunFolder
 from frcnn.training.journal import Journal
 from frcnn.training.state import TrainState, save_state
@@ -26,6 +27,7 @@ class Keeper:
     Attributes:
         best_ap: best validation AP, None before the first.
         best_epoch: its epoch, from 1; 0 before the first.
+        best_report: what it said; None where that was before this session.
         stale: validations since then.
         thresholds: best-F1 score of each class in the last validation; None without one.
         metrics: of the last validation.
@@ -43,6 +45,7 @@ class Keeper:
         self._journal = journal
         self.best_ap: float | None = None
         self.best_epoch = self.stale = 0
+        self.best_report: Report | None = None
         self.thresholds: tuple[float, ...] | None = None
         self.metrics: dict[str, float] = {}
         self._rows: list[dict[str, Any]] = []
@@ -68,6 +71,7 @@ class Keeper:
         better = self.best_ap is None or validation.ap > self.best_ap
         if better:
             self.best_ap, self.best_epoch, self.stale = validation.ap, module.epoch, 0
+            self.best_report = validation.report
         else:
             self.stale += 1
         return better

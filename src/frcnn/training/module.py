@@ -56,6 +56,7 @@ class TrainingModule(pl.LightningModule):
         batches: trained batches on this device.
         step: optimizer steps.
         validation: the latest validation, or None.
+        latest: the batch of the latest step, for messages.
     """
 
     def __init__(self, network: FasterRCNN, task: Task) -> None:
@@ -65,6 +66,7 @@ class TrainingModule(pl.LightningModule):
         self.average.network.config = validation_config(task.config)  # only detection reads what differs in it
         self.epoch = self.batches = self.step = 0
         self.validation: Validation | None = None
+        self.latest: Batch | None = None
         self.fused = False
         self._watch: LossWatch | None = None
         self._collector = Collector()
@@ -94,7 +96,10 @@ class TrainingModule(pl.LightningModule):
 
     def on_fit_start(self) -> None:
         """Bring along what Lightning does not move."""
-        self.average.to(self.device)
+        self.network.train()
+        self.average.network.to(self.device)
+        if self.average.network is not self.network:
+            self.average.network.eval()
         self._watch = LossWatch(self.device, self._report_bad_step)
         if self.fused:  # the kernel itself leaves the weights alone where the flag is set
             optimizer = self.optimizers(use_pl_optimizer=False)
@@ -111,6 +116,7 @@ class TrainingModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The total loss of a batch."""
+        self.latest = batch
         seed = mix_seed("step", self.task.config.train.seed, self.batches, self.global_rank)
         noise = self.network.draw_noise(batch.images, batch.targets, seed)
         losses = self._run(batch.images, batch.targets, noise).losses

@@ -1,0 +1,150 @@
+"""What a run prints before its first step: classes, pictures, what is frozen, how pictures are made, anchors.
+
+Letters: K classes, m boxes, B anchors of a cell, L levels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+from frcnn import boxes as geometry
+from frcnn.config import Config
+from frcnn.data.sample import Dataset, Floats
+from frcnn.model.anchors import Anchors, cell_anchors
+from frcnn.model.detector import FasterRCNN
+from frcnn.model.preprocess import target_size
+
+FEW_BOXES = 20
+"""A class with fewer boxes is warned about."""
+LOW_IOU = 0.5
+BATCH_FOR_NORM = 4
+"""Trained batch norm with fewer pictures a batch is warned about."""
+
+
+def class_table(train: Dataset, val: Dataset | None) -> list[str]:
+    """Lines ``id  name  images  boxes`` of the training pictures, and how many of them are background."""
+    names, boxes, images = train.classes, train.class_counts(), train.class_images()
+    width = max(len("name"), *(len(name) for name in names))
+    lines = [f"{'id':>4}  {'name':<{width}}  {'images':>7}  {'boxes':>8}"]
+    for i, name in enumerate(names):
+        few = "  few boxes" if boxes[i] < FEW_BOXES else ""
+        lines.append(f"{i:>4}  {name:<{width}}  {images[i]:>7}  {boxes[i]:>8}{few}")
+    for title, part in (("train", train), ("val", val)):
+        if part is not None:
+            empty, ignored = int(part.background().sum()), int(part.objects.ignore.sum())
+            text = f"{title} images {len(part)}: {len(part) - empty} with boxes, {empty} background (kept)"
+            lines.append(text + (f"; {ignored} boxes ignored" if ignored else ""))
+    return lines
+
+
+def data_notes(train: Dataset, val: Dataset | None) -> list[str]:
+    """Sentences about classes that cannot be learned or not be measured."""
+    notes = []
+    missing = [n for n, count in zip(train.classes, train.class_counts(), strict=True) if not count]
+    if missing:
+        notes.append(f"no training picture shows {', '.join(missing)}: nothing can be learned of it")
+    if val is not None:
+        unseen = [n for n, count in zip(val.classes, val.class_counts(), strict=True) if not count]
+        if unseen:
+            notes.append(f"no validation picture shows {', '.join(unseen)}: its AP is n/a")
+    return notes
+
+
+def model_lines(network: FasterRCNN, config: Config) -> list[str]:
+    """What is trained, what is frozen, and how pictures are prepared."""
+    trainable = sum(p.numel() for p in network.parameters() if p.requires_grad)
+    frozen = sum(p.numel() for p in network.parameters() if not p.requires_grad)
+    places = sorted({".".join(n.split(".")[:3]) for n, p in network.named_parameters() if not p.requires_grad})
+    shown = f" ({', '.join(places[:4])}{', ...' if len(places) > 4 else ''})" if places else ""
+    norm = {"frozen": "batch norm, frozen", "batch": "batch norm, trained", "group": "group norm"}
+    origin = "from scratch" if config.backbone.weights == "none" else "pretrained"
+    spec = config.preprocess
+    size = (
+        f"{spec.fixed_size[0]}x{spec.fixed_size[1]}"
+        if spec.fixed_size
+        else f"short side {spec.min_size}, long side at most {spec.max_size}"
+    )
+    return [
+        f"trainable {trainable / 1e6:.1f} M / frozen {frozen / 1e6:.1f} M{shown}; "
+        f"backbone norm: {norm[config.backbone.resolved_norm]} ({origin})",
+        f"pictures: {size}, padded to a multiple of {spec.pad_multiple}, RGB, mean {spec.mean}, std {spec.std}, "
+        f"{spec.method}; flip {config.data.flip:g}, scale {config.data.scale_jitter[0]:g} to "
+        f"{config.data.scale_jitter[1]:g}",
+    ]
+
+
+def model_notes(network: FasterRCNN, config: Config) -> list[str]:
+    """Sentences about settings that usually do not go together."""
+    notes = [f"part {name} is replaced: the network is not compiled" for name in network.parts.replaced]
+    trained = any(
+        isinstance(m, nn.modules.batchnorm._BatchNorm) and m.weight is not None and m.weight.requires_grad
+        for m in network.modules()
+    )
+    if trained and config.train.batch < BATCH_FOR_NORM:
+        notes.append(
+            f"batch norm is trained with {config.train.batch} pictures a batch, which makes it unsteady; "
+            f"use --batch {BATCH_FOR_NORM} or more, or --set backbone.norm=group"
+        )
+    return notes
+
+
+def anchor_lines(train: Dataset, network: FasterRCNN, config: Config) -> tuple[str, bool]:
+    """How well the anchors cover the objects at training size.
+
+    Returns:
+        One line, and whether it is a warning.
+    """
+    sizes, real = resized_objects(train, config)
+    if not len(sizes):
+        return "anchors: no object to compare them with", False
+    best = best_anchor_iou(sizes, network.anchors)
+    low = best < LOW_IOU
+    text = f"best anchor IoU: median {np.median(best):.2f}; {low.mean():.0%} of {real} boxes < {LOW_IOU}"
+    if low.mean() < 0.1:
+        return text, False
+    side = np.sqrt(sizes.prod(1))
+    small, smallest = side[low], float(np.median([a for level in config.anchors.sizes for a in level][:1]))
+    if np.median(small) < smallest:
+        scale = smallest / max(float(np.median(small)), 1.0)
+        wish = round(config.preprocess.min_size * min(scale, 4.0) / 32) * 32
+        return f"{text} (mostly < {np.quantile(small, 0.9):.0f} px); try --set preprocess.min_size={wish}", True
+    return f"{text}; try other --set anchors.sizes or anchors.ratios", True
+
+
+def resized_objects(train: Dataset, config: Config) -> tuple[Floats, int]:
+    """(m, 2) height and width of the objects to learn, in pixels of the resized pictures; and their number."""
+    scales = np.ones((len(train), 2), np.float32)
+    for i, (height, width) in enumerate(train.pictures.sizes):
+        if height and width:
+            new = target_size(int(height), int(width), config.preprocess)
+            scales[i] = new[0] / height, new[1] / width
+    real = ~train.objects.ignore
+    corners = train.objects.boxes[real]
+    sizes = (corners[:, [3, 2]] - corners[:, [1, 0]]) * scales[train.objects.owners()[real]]
+    return np.asarray(sizes, np.float32), int(real.sum())
+
+
+def best_anchor_iou(sizes: Floats, anchors: Anchors) -> Floats:
+    """(m,) best IoU of objects of the given (height, width) with any anchor.
+
+    An object may lie anywhere, so its centre is half a stride off the nearest anchor in the worst case and on it in
+    the best; a quarter of a stride per axis is the mean, and that is taken.
+    """
+    objects = torch.as_tensor(sizes)
+    half = objects.flip(1) / 2  # (m, 2): x, y
+    best = torch.zeros(len(objects))
+    for level, stride in zip(anchors.config.sizes, anchors.strides, strict=True):
+        cells = cell_anchors(level, anchors.config, stride)  # (B, 4)
+        centre = (cells[:1, :2] + cells[:1, 2:]) / 2 + stride / 4
+        placed = torch.cat([centre - half, centre + half], 1)  # (m, 4)
+        best = torch.maximum(best, geometry.iou(placed, cells).amax(1))
+    return best.numpy()
+
+
+def indented(lines: Sequence[str]) -> str:
+    """Lines below a heading."""
+    return "\n".join(f"  {line}" for line in lines)

@@ -1,0 +1,147 @@
+"""The one place where Lightning's Trainer is made: quiet, without its own checkpoints and loggers."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.plugins.precision import MixedPrecision
+
+from frcnn.config import Config
+from frcnn.data.loader import Batch, Loader, eval_loader, train_loader
+from frcnn.data.sample import DataError, Dataset
+from frcnn.model.detector import FasterRCNN
+from frcnn.model.preprocess import pad_batch, prepare
+from frcnn.training.callbacks import Interrupt, Interrupted, Recorder
+from frcnn.training.feed import Feed
+from frcnn.training.journal import Journal
+from frcnn.training.keeper import Keeper
+from frcnn.training.module import Task, TrainingModule
+from frcnn.training.watch import TrainingStopped
+
+LOGGERS = ("lightning", "lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero")
+
+
+def make_loaders(
+    train: Dataset, val: Dataset | None, config: Config, rank: int = 0, world: int = 1
+) -> tuple[Loader, Loader | None]:
+    """Training and validation batches of one rank."""
+    first = train_loader(
+        train, config, prepare, pad_batch, seed=config.train.seed, rank=rank, world=world
+    )
+    if val is None:
+        return first, None
+    return first, eval_loader(val, config, prepare, pad_batch, config.eval.batch, rank=rank, world=world)
+
+
+def fit(
+    network: FasterRCNN,
+    task: Task,
+    loaders: tuple[Loader, Loader | None],
+    keeper: Keeper,
+    journal: Journal,
+    device: torch.device,
+    deadline: float | None = None,
+) -> TrainingModule:
+    """Train until the schedule ends, patience or time runs out.
+
+    Raises:
+        KeyboardInterrupt: after Ctrl-C or SIGTERM; the averaged weights are in ``last.safetensors``.
+        TrainingStopped: when the run cannot go on.
+    """
+    module = TrainingModule(network, task)
+    feed = Feed(loaders[0], module.epoch, task.schedule.batches)
+    interrupt = Interrupt()
+    recorder = Recorder(keeper, feed, journal, interrupt, deadline, task.config.train.patience)
+    with _quiet():
+        trainer = _trainer(task, device, recorder, module.epoch)
+        try:
+            trainer.fit(module, feed, loaders[1])
+        except (Interrupted, KeyboardInterrupt, SystemExit):
+            raise _interrupted(keeper, module, journal) from None
+        except DataError as error:
+            raise TrainingStopped(f"a picture could not be read while training: {error}") from error
+        except torch.OutOfMemoryError as error:
+            raise TrainingStopped(_out_of_memory(module)) from error
+        except RuntimeError:
+            if interrupt.asked:  # a loader process died of the same signal
+                raise _interrupted(keeper, module, journal) from None
+            raise
+    return module
+
+
+def _trainer(task: Task, device: torch.device, recorder: Recorder, done: int) -> pl.Trainer:
+    world = task.schedule.devices
+    index = device.index or 0
+    accelerator = {"cuda": "gpu"}.get(device.type, device.type)
+    plugins: list[Any] = []
+    precision: Any = task.precision.lightning
+    if task.precision.format == "fp16":
+        scaler = torch.amp.GradScaler(device.type)
+        if task.resumed is not None and task.resumed.scaler:
+            scaler.load_state_dict(task.resumed.scaler)
+        plugins, precision = [MixedPrecision("16-mixed", device.type, scaler)], None
+    return pl.Trainer(
+        accelerator=accelerator,
+        devices=list(range(index, index + world)) if accelerator == "gpu" else world,
+        strategy="ddp_spawn" if world > 1 else "auto",
+        precision=precision,
+        plugins=plugins or None,
+        min_epochs=0,  # a deadline may end the first epoch
+        max_epochs=task.schedule.epochs - done,
+        accumulate_grad_batches=task.schedule.accumulate,
+        callbacks=[recorder],
+        deterministic=task.config.train.deterministic or None,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        default_root_dir=task.folder.path,
+    )
+
+
+def _interrupted(keeper: Keeper, module: TrainingModule, journal: Journal) -> KeyboardInterrupt:
+    keeper.save_last(module)
+    folder = keeper.folder
+    journal.say(
+        f"interrupted at step {module.step}: {folder.last} holds the weights as they are, "
+        f"{folder.state} the last whole epoch ({module.epoch}); go on with --resume {folder.path}"
+    )
+    return KeyboardInterrupt()
+
+
+def _out_of_memory(module: TrainingModule) -> str:
+    batch: Batch | None = module.latest
+    config = module.task.config
+    what = ""
+    if batch is not None:
+        counts = batch.targets.real.sum(1).tolist()
+        what = f" with a batch of {tuple(batch.images.pixels.shape)} and {counts} objects"
+    return (
+        f"the GPU's memory is full at step {module.step + 1}{what}; use --batch {max(config.train.batch // 2, 1)} "
+        f"--set train.accumulate={config.train.accumulate * 2}, or --set preprocess.min_size="
+        f"{config.preprocess.min_size * 3 // 4}, or --set train.precision=bf16"
+    )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Lightning's advice and advertisements say nothing that a user of this library can act on."""
+    levels = {name: logging.getLogger(name).level for name in LOGGERS}
+    for name in LOGGERS:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"lightning\..*")
+            warnings.filterwarnings("ignore", message=r".*lr_scheduler\.step\(\).*before.*")
+            yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)

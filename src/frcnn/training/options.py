@@ -1,0 +1,77 @@
+"""What a user may say to ``frcnn.train``."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from frcnn.config import Config
+from frcnn.model.detector import Parts
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """The options of a run beside its data and recipe; None leaves a value to the recipe.
+
+    Attributes:
+        epochs: passes over the training pictures.
+        batch: pictures of a step on one device.
+        seed: of the weights, the order and the variation of pictures.
+        config: a whole configuration instead of a recipe's.
+        settings: ``("train.lr=0.01", ...)`` on top of everything.
+        name: of the run folder; None: the recipe's. A number is added where the folder exists.
+        runs: folder of the run folders.
+        train: split to train on; None: "train", else "trainval", else all pictures.
+        val: split to validate on, "none", or a share of the training pictures to hold out; None: "val" if there
+            is one, else the share of the configuration (``data.val``).
+        time: "90s", "30m", "1h30m": fit the number of epochs to this much time, evaluation included.
+        device: "auto", "cpu", "cuda", "cuda:1", "mps".
+        devices: number of devices; more than one trains with DDP.
+        resume: run folder to go on with; everything else is read from it.
+        bad_boxes: "error" or "drop" for boxes that cannot be used.
+        weights: model file to start from; layers of other classes are begun anew.
+        backbone_weights: file of backbone weights in torchvision's or timm's naming.
+        parts: replaced parts of the detector.
+        progress: whether to show a bar; None: on a terminal.
+        forecast: whether to measure a few steps first.
+    """
+
+    epochs: int | None = None
+    batch: int | None = None
+    seed: int | None = None
+    config: Config | None = None
+    settings: tuple[str, ...] = ()
+    name: str | None = None
+    runs: str | Path = "runs"
+    train: str | None = None
+    val: str | float | None = None
+    time: str | None = None
+    device: str = "auto"
+    devices: int = 1
+    resume: str | Path | None = None
+    bad_boxes: Literal["error", "drop"] | None = None
+    weights: str | Path | None = None
+    backbone_weights: str | Path | None = None
+    parts: Parts | None = None
+    progress: bool | None = None
+    forecast: bool = True
+
+
+def make_options(values: dict[str, Any]) -> TrainOptions:
+    """Options from keyword arguments.
+
+    Raises:
+        TypeError: for a name that is no option, with the nearest one.
+    """
+    known = [f.name for f in fields(TrainOptions)]
+    for name in values:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1, 0.5)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; options are {', '.join(known)}"
+            raise TypeError(f"train() has no option {name!r}{hint}")
+    values = dict(values)
+    if isinstance(values.get("settings"), str):
+        values["settings"] = (values["settings"],)  # one setting is one, not its letters
+    return TrainOptions(**values)

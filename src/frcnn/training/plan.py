@@ -1,0 +1,239 @@
+"""From options to everything a run needs, before anything is written: errors here have cost nothing."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from frcnn.config import Config, from_dict, with_settings
+from frcnn.data.check import apply_policies, check_dataset, load_checked
+from frcnn.data.findings import CheckReport
+from frcnn.data.sample import DataError, Dataset
+from frcnn.data.split import AUTO, NONE, TrainVal, choose_training
+from frcnn.model.detector import FasterRCNN
+from frcnn.predict import Detector
+from frcnn.recipes import recipe as named_recipe
+from frcnn.training.options import TrainOptions
+from frcnn.training.state import StateError, TrainState, differences, seed_everything
+from frcnn.training.transfer import start_from
+from frcnn.weights.checkpoint import load_checkpoint
+
+DEFAULT_RECIPE = "lite0-fpn"
+USUAL_MAX_DETS = 100
+FREE_KEYS = ("data.workers", "eval.batch")
+"""Keys that may differ in a resumed run, because they change nothing but speed."""
+
+
+@dataclass(frozen=True)
+class TrainData:
+    """The pictures of a run.
+
+    Attributes:
+        train: to learn from.
+        val: to validate on, or None.
+        both: the two together, with splits "train" and "val".
+        report: of the data check.
+        source: what a resumed run needs to find them again.
+    """
+
+    train: Dataset
+    val: Dataset | None
+    both: Dataset
+    report: CheckReport
+    source: dict[str, Any]
+
+    @property
+    def digest(self) -> str:
+        """Of the pictures' names and boxes in both parts."""
+        state = hashlib.sha256()
+        for part in (self.train, self.val):
+            if part is not None:
+                arrays = (part.pictures.paths.text, part.objects.offsets, part.objects.boxes)
+                for array in (*arrays, part.objects.labels, part.objects.ignore):
+                    state.update(np.ascontiguousarray(array).tobytes())
+        return state.hexdigest()
+
+
+def resolve_config(recipe: str | None, options: TrainOptions, state: TrainState | None) -> Config:
+    """The configuration that a user asks for; for a resumed run, on top of what it was begun with.
+
+    Raises:
+        ConfigError: for an unknown recipe, key or value.
+        ValueError: for a recipe and a configuration together.
+    """
+    if options.config is not None and recipe is not None:
+        raise ValueError(
+            f"recipe {recipe!r} and a configuration were both given; leave one of the two out "
+            "(a configuration may name its recipe)"
+        )
+    if options.config is not None:
+        config = options.config
+    elif state is not None and recipe is None:
+        config = from_dict(state.config, "the resumed run")
+    elif options.weights is not None and recipe is None:
+        config = load_checkpoint(options.weights).config
+    else:
+        config = named_recipe(recipe or DEFAULT_RECIPE)
+    changes: dict[str, Any] = {
+        "train.epochs": options.epochs,
+        "train.batch": options.batch,
+        "train.seed": options.seed,
+        "data.bad_boxes": options.bad_boxes,
+        "data.val": _share(options.val),
+        "backbone.weights": None if options.backbone_weights is None else str(options.backbone_weights),
+    }
+    tree = config.model_dump(mode="json")
+    for key, value in changes.items():
+        if value is not None:
+            section, name = key.split(".")
+            tree[section][name] = value
+    return with_settings(from_dict(tree, "options"), options.settings)
+
+
+def check_resumed(state: TrainState, config: Config, data: TrainData) -> None:
+    """Make sure that a resumed run is the same run.
+
+    Raises:
+        StateError: listing every key that differs, or naming other data, or when the run is finished.
+    """
+    wanted = config.model_dump(mode="json")
+    lines = [
+        line for line in differences(state.config, wanted) if not line.startswith(tuple(f"{k}:" for k in FREE_KEYS))
+    ]
+    if lines:
+        raise StateError(
+            "a resumed run keeps its configuration; these keys differ (resumed run -> asked for):\n  "
+            + "\n  ".join(lines)
+            + "\nleave them out, or begin a new run from its weights with --weights RUN/last.safetensors"
+        )
+    if list(data.train.classes) != state.classes or data.digest != state.digest:
+        raise StateError(
+            f"{data.train.root}: pictures, boxes or classes are not those the run was begun with; "
+            "begin a new run from its weights with --weights RUN/last.safetensors"
+        )
+    if state.epoch >= state.schedule["epochs"]:
+        raise StateError(
+            f"the run is finished: {state.epoch} of {state.schedule['epochs']} epochs are trained; "
+            "begin a new run from its weights with --weights RUN/last.safetensors"
+        )
+
+
+def choose_data(
+    data: str | Path | Dataset | None, options: TrainOptions, config: Config, run: Path | None, state: TrainState | None
+) -> TrainData:
+    """Read, check and divide the pictures.
+
+    Args:
+        data: a folder, a data set, or None for that of the resumed run.
+        options: splits and policies.
+        config: the policies of the data check.
+        run: folder of the resumed run, or None.
+        state: of the resumed run, or None.
+
+    Raises:
+        DataError: listing everything that was found.
+    """
+    if state is not None:
+        choice = TrainVal(**state.source["choice"])
+        data = state.source["path"] if data is None else data
+    else:
+        choice = _choice(options, config)
+    if data is None:
+        raise DataError("no data: give the folder of a data set")
+    splits = None if run is None or not (run / "splits.json").exists() else run / "splits.json"
+    if isinstance(data, Dataset):
+        chosen = choose_training(data, choice)
+        report = check_dataset(chosen, config)
+        chosen = apply_policies(chosen, report, config)
+    elif splits is not None:
+        again = replace(choice, train="train", val=NONE if choice.val == NONE else AUTO, share=0.0)
+        chosen, report = load_checked(data, again, config=config, splits=splits)
+    else:
+        chosen, report = load_checked(data, choice, config=config)
+    train = chosen.subset("train")
+    val = chosen.subset("val") if "val" in chosen.splits else None
+    path = str(data.root) if isinstance(data, Dataset) else str(Path(data).absolute())
+    source = {"path": path, "choice": vars(choice)}
+    if not len(train):
+        raise DataError(f"{path}: no picture is left to train on")
+    return TrainData(train, val, chosen, report, source)
+
+
+def raise_limits(config: Config, train: Dataset) -> tuple[Config, list[str]]:
+    """Room for 1.5 times the objects of the fullest training picture, where the usual limit of 100 has not.
+
+    Returns:
+        The configuration, and a note where it changed.
+    """
+    most = int(np.diff(train.objects.offsets).max())
+    need = int(np.ceil(1.5 * most))
+    if config.roi.max_dets != USUAL_MAX_DETS or need <= USUAL_MAX_DETS:
+        return config, []
+    roi = config.roi.model_copy(update={"max_dets": need})
+    limit = max(config.proposals.post_nms_test, 2 * need)
+    proposals = config.proposals.model_copy(update={"post_nms_test": limit})
+    note = (
+        f"max-dets raised from {USUAL_MAX_DETS} to {need}: a training picture holds {most} objects "
+        f"(proposals of a picture: {limit})"
+    )
+    return config.model_copy(update={"roi": roi, "proposals": proposals}), [note]
+
+
+def build_network(config: Config, classes: tuple[str, ...], options: TrainOptions) -> tuple[FasterRCNN, list[str]]:
+    """The network with the weights it starts from, and notes about them.
+
+    Raises:
+        ValueError: when the configuration or a weights file does not fit.
+    """
+    if options.weights is None:
+        detector = Detector.from_config(config, classes, config.train.seed, options.parts)
+        return detector.model, list(detector.notes)
+    with torch.random.fork_rng(devices=[]):
+        seed_everything("weights", config.train.seed)
+        network = FasterRCNN(config, len(classes), options.parts)
+    return network, [start_from(network, classes, options.weights)]
+
+
+def choose_device(name: str, devices: int) -> torch.device:
+    """The device of the run.
+
+    Raises:
+        ValueError: for a device that is not there.
+    """
+    if devices < 1:
+        raise ValueError(f"devices must be at least 1, got {devices}")
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"device {name!r} is not known; use auto, cpu, cuda, cuda:1 or mps") from None
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) + devices > count:
+            raise ValueError(f"device {name!r} x {devices}: this machine has {count} GPUs that torch can use")
+    elif device.type == "mps" and not torch.backends.mps.is_available():
+        raise ValueError("device 'mps' is not available here; use --device cpu")
+    elif device.type not in ("cpu", "mps"):
+        raise ValueError(f"device {name!r} cannot train; use auto, cpu, cuda or mps")
+    return device
+
+
+def _share(val: str | float | None) -> float | None:
+    if val is None or isinstance(val, float | int):
+        return None if val is None else float(val)
+    try:
+        return float(val)
+    except ValueError:
+        return None
+
+
+def _choice(options: TrainOptions, config: Config) -> TrainVal:
+    named = isinstance(options.val, str) and _share(options.val) is None
+    val = str(options.val) if named else AUTO
+    return TrainVal(options.train or AUTO, val, config.data.val, config.train.seed)
