@@ -1,7 +1,7 @@
 """frcnn: a Faster R-CNN toolkit. Train, evaluate and predict with two-stage detectors on your own pictures.
 
-The names below are loaded when they are first used, so that ``import frcnn`` takes milliseconds, not the seconds
-that PyTorch needs.
+The names below are loaded when they are first used, so that ``import frcnn`` takes milliseconds, not the
+seconds that PyTorch needs.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
-        raise AttributeError(f"module 'frcnn' has no attribute {name!r}; public names are {', '.join(__all__)}")
+        known = ", ".join(__all__)
+        raise AttributeError(f"module 'frcnn' has no attribute {name!r}; public names are {known}")
     return getattr(importlib.import_module(_HOMES[name]), name)
 
 

@@ -52,7 +52,7 @@ def make(arch: str) -> nn.Module:
     for name, norm in model.named_modules():
         if isinstance(norm, nn.BatchNorm2d):
             norm.momentum = None  # cumulative: one pass sets the statistics
-            # small residual branches, as trained networks have: rounding is then not amplified from block to block
+            # small residual branches, as trained networks have: rounding is then not amplified
             low, high = (0.05, 0.2) if name.endswith("bn3") else (0.7, 1.3)
             nn.init.uniform_(norm.weight, low, high)
             nn.init.normal_(norm.bias, std=0.1)
