@@ -60,7 +60,7 @@ def overlaps(boxes: Tensor, targets: Targets, usable: Tensor | None = None, chun
     best, ignored_area, ignored_iou = (torch.zeros(n, a, device=boxes.device) for _ in range(3))
     index = torch.zeros(n, a, dtype=torch.long, device=boxes.device)
     forced = torch.zeros(n, a, dtype=torch.bool, device=boxes.device)
-    for start in range(0, gt.shape[1], chunk):  # over chunks of objects, not over images
+    for start in range(0, gt.shape[1] if a else 0, chunk):  # over chunks of objects, not over images
         part = slice(start, start + chunk)
         shared = intersection(boxes, gt[:, part])  # (N, A, g)
         if usable is not None:
@@ -86,7 +86,7 @@ def dense_overlaps(boxes: Tensor, targets: Targets, usable: Tensor | None = None
     n, g = targets.labels.shape
     boxes = boxes.float().expand(n, -1, 4)
     a = boxes.shape[1]
-    if g == 0:
+    if a == 0 or g == 0:
         zero = torch.zeros(n, a, device=boxes.device)
         return Overlaps(zero, zero.long(), zero.bool(), zero, zero)
     table = iou(boxes, targets.boxes)  # (N, A, G)
@@ -118,8 +118,8 @@ def match_anchors(anchors: Tensor, sizes: Tensor, targets: Targets, config: RpnC
 
     Positive: IoU at least ``positive_iou``, or the best anchor(s) of an object (all of them on ties), where
     that best is above 0: an object that no anchor touches makes no anchor positive. Background: best IoU
-    under ``negative_iou``. Neither: in between, outside the picture (``inside_only``), or in a region to ignore;
-    positives win over regions.
+    under ``negative_iou``. Neither: in between, outside the picture (``inside_only``), or in a region to
+    ignore; positives win over regions.
 
     Args:
         anchors: (A, 4).
