@@ -85,7 +85,7 @@ def assemble(
 
 def _class_list(classes: str | Sequence[str]) -> tuple[str, ...]:
     names = (classes,) if isinstance(classes, str) else tuple(classes)
-    names = tuple(str(n).strip() for n in names)
+    names = tuple(n.strip() for n in names)
     repeated = [n for n, count in Counter(names).items() if count > 1]
     if not names or "" in names or repeated:
         what = f"names {repeated[0]!r} twice" if repeated else "is empty or holds an empty name"
