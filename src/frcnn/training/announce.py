@@ -5,14 +5,13 @@ Letters: K classes, m boxes, B anchors of a cell, L levels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from torch import nn
 
 from frcnn import boxes as geometry
 from frcnn.config import Config
+from frcnn.data.findings import TITLES, CheckReport
 from frcnn.data.sample import Dataset, Floats
 from frcnn.model.anchors import Anchors, cell_anchors
 from frcnn.model.detector import FasterRCNN
@@ -41,6 +40,15 @@ def class_table(train: Dataset, val: Dataset | None) -> list[str]:
     return lines
 
 
+def check_notes(report: CheckReport) -> list[str]:
+    """What the data check found and what becomes of it, a line for every kind."""
+    return [
+        f"{group[0].code} {TITLES.get(group[0].code, '')} ({len(group)})"
+        + (f": {group[0].action}" if group[0].action else "")
+        for group in report.groups()
+    ]
+
+
 def data_notes(train: Dataset, val: Dataset | None) -> list[str]:
     """Sentences about classes that cannot be learned or not be measured."""
     notes = []
@@ -54,8 +62,8 @@ def data_notes(train: Dataset, val: Dataset | None) -> list[str]:
     return notes
 
 
-def model_lines(network: FasterRCNN, config: Config) -> list[str]:
-    """What is trained, what is frozen, and how pictures are prepared."""
+def model_lines(network: FasterRCNN, config: Config) -> tuple[str, str]:
+    """What is trained and what is frozen; how pictures are prepared."""
     trainable = sum(p.numel() for p in network.parameters() if p.requires_grad)
     frozen = sum(p.numel() for p in network.parameters() if not p.requires_grad)
     places = sorted({".".join(n.split(".")[:3]) for n, p in network.named_parameters() if not p.requires_grad})
@@ -68,13 +76,13 @@ def model_lines(network: FasterRCNN, config: Config) -> list[str]:
         if spec.fixed_size
         else f"short side {spec.min_size}, long side at most {spec.max_size}"
     )
-    return [
+    return (
         f"trainable {trainable / 1e6:.1f} M / frozen {frozen / 1e6:.1f} M{shown}; "
         f"backbone norm: {norm[config.backbone.resolved_norm]} ({origin})",
         f"pictures: {size}, padded to a multiple of {spec.pad_multiple}, RGB, mean {spec.mean}, std {spec.std}, "
         f"{spec.method}; flip {config.data.flip:g}, scale {config.data.scale_jitter[0]:g} to "
         f"{config.data.scale_jitter[1]:g}",
-    ]
+    )
 
 
 def model_notes(network: FasterRCNN, config: Config) -> list[str]:
@@ -143,8 +151,3 @@ def best_anchor_iou(sizes: Floats, anchors: Anchors) -> Floats:
         placed = torch.cat([centre - half, centre + half], 1)  # (m, 4)
         best = torch.maximum(best, geometry.iou(placed, cells).amax(1))
     return best.numpy()
-
-
-def indented(lines: Sequence[str]) -> str:
-    """Lines below a heading."""
-    return "\n".join(f"  {line}" for line in lines)

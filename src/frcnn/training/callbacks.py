@@ -13,14 +13,21 @@ from typing import Any
 
 import lightning.pytorch as pl
 
-from frcnn.training.feed import Feed
+from frcnn.data.loader import Batch
 from frcnn.training.folder import Row
 from frcnn.training.journal import Journal
 from frcnn.training.keeper import Keeper
 from frcnn.training.module import TrainingModule
+from frcnn.training.samples import (
+    TRAIN_PICTURES,
+    VAL_PICTURES,
+    save_training_batch,
+    save_validation_batch,
+)
 from frcnn.training.watch import PARTS
 
 ROWS_PER_EPOCH = 10
+SHOWN_SCORE = 0.5
 LINE_SECONDS = 30.0
 """Without a bar, a line this often."""
 
@@ -71,19 +78,19 @@ class Recorder(pl.Callback):
     def __init__(
         self,
         keeper: Keeper,
-        feed: Feed,
         journal: Journal,
         interrupt: Interrupt,
         deadline: float | None = None,
         patience: int = 0,
     ) -> None:
         """``deadline``: ``time.monotonic()`` at which training should give way to the last evaluation."""
-        self._keeper, self._feed, self._journal, self._interrupt = keeper, feed, journal, interrupt
+        self._keeper, self._journal, self._interrupt = keeper, journal, interrupt
         self._deadline, self._patience = deadline, patience
         self._means: list[dict[str, float]] = []
         self._latest = float("nan")
         self._spoken = 0.0
         self._restore: Any = None
+        self._drawn_train = self._drawn_val = 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Show the bar and keep what the run starts from, so that even its first epoch can be resumed."""
@@ -110,7 +117,7 @@ class Recorder(pl.Callback):
         self._means = []
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         """Progress; on an interval, losses and a row of the metrics."""
         module = _ours(pl_module)
@@ -120,14 +127,36 @@ class Recorder(pl.Callback):
         every = max(schedule.batches // ROWS_PER_EPOCH, watch.interval)
         if (batch_idx + 1) % every == 0 and batch_idx + 1 < schedule.batches:
             self._row(trainer, module)
+        if trainer.is_global_zero and self._drawn_train < TRAIN_PICTURES and module.task.resumed is None:
+            spec, classes = module.task.config.preprocess, self._keeper.classes
+            self._drawn_train = save_training_batch(
+                self._keeper.folder.samples, batch, classes, spec, self._drawn_train
+            )
         self._progress(module)
         if self._deadline is not None and time.monotonic() > self._deadline and not trainer.should_stop:
             self._journal.note(f"time budget reached at step {module.step} of {schedule.steps}: evaluating now")
             trainer.should_stop = True
         self._interrupt.check()
 
-    def on_validation_batch_end(self, *args: Any, **kwargs: Any) -> None:
-        """Leave between two batches where asked."""
+    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Draw the first pictures of every validation."""
+        self._drawn_val = 0
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Draw the first pictures; leave between two batches where asked."""
+        found, folder = _ours(pl_module).found, self._keeper.folder.samples
+        if trainer.is_global_zero and self._drawn_val < VAL_PICTURES and found is not None:
+            self._drawn_val = save_validation_batch(
+                folder, batch, found, self._keeper.classes, SHOWN_SCORE, self._drawn_val
+            )
         self._interrupt.check()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -172,13 +201,15 @@ class Recorder(pl.Callback):
     def _base(
         self, module: TrainingModule, losses: Mapping[str, float], epoch: int | None = None
     ) -> dict[str, float | int | None]:
+        feed = module.feed
+        assert feed is not None
         return {
             "epoch": module.epoch if epoch is None else epoch,
             "step": module.step,
             "lr": module.task.schedule.lr * module.task.schedule.factor(max(module.step - 1, 0)),
             **{f"train_{name}": losses[name] for name in ("total", *PARTS)},
-            "images_per_second": self._feed.images_per_second,
-            "data_share": self._feed.data_share,
+            "images_per_second": feed.images_per_second * module.trainer.world_size,
+            "data_share": feed.data_share,
         }
 
     def _progress(self, module: TrainingModule) -> None:

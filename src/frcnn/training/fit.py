@@ -12,31 +12,16 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.plugins.precision import MixedPrecision
 
-from frcnn.config import Config
-from frcnn.data.loader import Batch, Loader, eval_loader, train_loader
-from frcnn.data.sample import DataError, Dataset
+from frcnn.data.loader import Loader
+from frcnn.data.sample import DataError
 from frcnn.model.detector import FasterRCNN
-from frcnn.model.preprocess import pad_batch, prepare
 from frcnn.training.callbacks import Interrupt, Interrupted, Recorder
-from frcnn.training.feed import Feed
 from frcnn.training.journal import Journal
 from frcnn.training.keeper import Keeper
 from frcnn.training.module import Task, TrainingModule
 from frcnn.training.watch import TrainingStopped
 
 LOGGERS = ("lightning", "lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero")
-
-
-def make_loaders(
-    train: Dataset, val: Dataset | None, config: Config, rank: int = 0, world: int = 1
-) -> tuple[Loader, Loader | None]:
-    """Training and validation batches of one rank."""
-    first = train_loader(
-        train, config, prepare, pad_batch, seed=config.train.seed, rank=rank, world=world
-    )
-    if val is None:
-        return first, None
-    return first, eval_loader(val, config, prepare, pad_batch, config.eval.batch, rank=rank, world=world)
 
 
 def fit(
@@ -54,14 +39,14 @@ def fit(
         KeyboardInterrupt: after Ctrl-C or SIGTERM; the averaged weights are in ``last.safetensors``.
         TrainingStopped: when the run cannot go on.
     """
-    module = TrainingModule(network, task)
-    feed = Feed(loaders[0], module.epoch, task.schedule.batches)
+    several = task.schedule.devices > 1
+    module = TrainingModule(network, task, None if several else loaders)  # every rank makes its own
     interrupt = Interrupt()
-    recorder = Recorder(keeper, feed, journal, interrupt, deadline, task.config.train.patience)
+    recorder = Recorder(keeper, journal, interrupt, deadline, task.config.train.patience)
     with _quiet():
         trainer = _trainer(task, device, recorder, module.epoch)
         try:
-            trainer.fit(module, feed, loaders[1])
+            trainer.fit(module)
         except (Interrupted, KeyboardInterrupt, SystemExit):
             raise _interrupted(keeper, module, journal) from None
         except DataError as error:
@@ -118,7 +103,7 @@ def _interrupted(keeper: Keeper, module: TrainingModule, journal: Journal) -> Ke
 
 
 def _out_of_memory(module: TrainingModule) -> str:
-    batch: Batch | None = module.latest
+    batch = module.latest
     config = module.task.config
     what = ""
     if batch is not None:

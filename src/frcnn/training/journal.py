@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from types import TracebackType
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -73,6 +74,14 @@ class Journal:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the terminal, which another process opens anew."""
+        return {"silent": self.silent, "folder": self._folder, "notes": self.notes, "wanted": self._wanted}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["wanted"], silent=state["silent"])  # type: ignore[misc]
+        self._folder, self.notes = state["folder"], state["notes"]
 
     def __enter__(self) -> Journal:
         return self

@@ -27,6 +27,7 @@ class Keeper:
     Attributes:
         best_ap: best validation AP, None before the first.
         best_epoch: its epoch, from 1; 0 before the first.
+        best_loss: its validation loss, which decides between equal APs.
         best_report: what it said; None where that was before this session.
         stale: validations since then.
         thresholds: best-F1 score of each class in the last validation; None without one.
@@ -45,6 +46,7 @@ class Keeper:
         self._journal = journal
         self.best_ap: float | None = None
         self.best_epoch = self.stale = 0
+        self.best_loss: float | None = None
         self.best_report: Report | None = None
         self.thresholds: tuple[float, ...] | None = None
         self.metrics: dict[str, float] = {}
@@ -53,6 +55,7 @@ class Keeper:
     def resume(self, state: TrainState) -> None:
         """Go on from a saved state; rows that were written after it are dropped."""
         self.best_ap, self.best_epoch, self.stale = state.best_ap, state.best_epoch, state.stale
+        self.best_loss = state.best_loss
         self.thresholds = None if state.thresholds is None else tuple(state.thresholds)
         self.metrics = dict(state.metrics)
         self._rows = [dict(row) for row in self.folder.rows() if int(row["step"] or 0) <= state.step]
@@ -68,12 +71,13 @@ class Keeper:
             return False
         self.thresholds = validation.report.thresholds
         self.metrics = {k: v for k, v in validation.report.metrics.items() if v is not None}
-        better = self.best_ap is None or validation.ap > self.best_ap
+        ap, loss = validation.ap, validation.losses["total"]
+        higher = self.best_ap is None or ap > self.best_ap
+        self.stale = 0 if higher else self.stale + 1
+        better = higher or (ap == self.best_ap and self.best_loss is not None and loss < self.best_loss)
         if better:
-            self.best_ap, self.best_epoch, self.stale = validation.ap, module.epoch, 0
+            self.best_ap, self.best_loss, self.best_epoch = ap, loss, module.epoch
             self.best_report = validation.report
-        else:
-            self.stale += 1
         return better
 
     def save(self, module: TrainingModule, trainer: pl.Trainer, better: bool) -> None:
@@ -119,6 +123,7 @@ class Keeper:
             scheduler=_scheduler_state(trainer),
             scaler=scaler.state_dict() if scaler is not None else {},
             best_ap=self.best_ap,
+            best_loss=self.best_loss,
             best_epoch=self.best_epoch,
             stale=self.stale,
             thresholds=None if self.thresholds is None else list(self.thresholds),

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from frcnn.config import Config
-from frcnn.data.loader import Batch
+from frcnn.data.loader import Batch, Loader
 from frcnn.data.sample import Dataset
 from frcnn.model.detector import FasterRCNN
-from frcnn.structures import Losses, Output
+from frcnn.structures import Detections, Losses, Output
 from frcnn.training.ema import Average
+from frcnn.training.feed import Feed, make_loaders
 from frcnn.training.folder import RunFolder
 from frcnn.training.optim import Schedule, make_optimizer, make_scheduler
 from frcnn.training.precision import Precision
@@ -32,6 +33,7 @@ class Task:
         schedule: length and learning rate.
         precision: number format.
         folder: where the run writes.
+        train: training pictures.
         val: validation pictures, or None.
         resumed: the state to go on from, or None.
     """
@@ -40,6 +42,7 @@ class Task:
     schedule: Schedule
     precision: Precision
     folder: RunFolder
+    train: Dataset
     val: Dataset | None
     resumed: TrainState | None = None
 
@@ -57,9 +60,14 @@ class TrainingModule(pl.LightningModule):
         step: optimizer steps.
         validation: the latest validation, or None.
         latest: the batch of the latest step, for messages.
+        found: detections in the latest validation batch.
+        feed: training batches of this rank, from the start of the training on.
     """
 
-    def __init__(self, network: FasterRCNN, task: Task) -> None:
+    def __init__(
+        self, network: FasterRCNN, task: Task, loaders: tuple[Loader, Loader | None] | None = None
+    ) -> None:
+        """``loaders`` None: each rank makes its own."""
         super().__init__()
         self.network, self.task = network, task
         self.average = Average(network, task.config.train.ema)
@@ -67,6 +75,9 @@ class TrainingModule(pl.LightningModule):
         self.epoch = self.batches = self.step = 0
         self.validation: Validation | None = None
         self.latest: Batch | None = None
+        self.found: Detections | None = None
+        self.feed: Feed | None = None
+        self._loaders = loaders
         self.fused = False
         self._watch: LossWatch | None = None
         self._collector = Collector()
@@ -82,6 +93,23 @@ class TrainingModule(pl.LightningModule):
         """The sums of the losses."""
         assert self._watch is not None, "training has not started"
         return self._watch
+
+    def train_dataloader(self) -> Feed:
+        """The training batches of this rank."""
+        self.feed = Feed(self._pair()[0], self.epoch, self.task.schedule.batches)
+        return self.feed
+
+    def val_dataloader(self) -> Loader | list[Any]:
+        """The validation batches of this rank; nothing without validation."""
+        return self._pair()[1] or []
+
+    def _pair(self) -> tuple[Loader, Loader | None]:
+        if self._loaders is None:
+            task, trainer = self.task, self.trainer
+            self._loaders = make_loaders(
+                task.train, task.val, task.config, trainer.global_rank, trainer.world_size
+            )
+        return self._loaders
 
     def configure_optimizers(self) -> Any:
         """The optimizer and its schedule, as the resumed state left them."""
@@ -156,7 +184,9 @@ class TrainingModule(pl.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Losses and detections of the averaged weights; the noise is the same in every validation."""
-        self._collector.add(batch, self.validate_batch(batch, batch_idx))
+        output = self.validate_batch(batch, batch_idx)
+        self.found = output.detections
+        self._collector.add(batch, output)
 
     def validate_batch(self, batch: Batch, batch_idx: int) -> Output:
         """What the averaged network says of a batch with its objects known."""

@@ -20,6 +20,7 @@ from frcnn.evaluation.report import Report
 from frcnn.model.detector import FasterRCNN
 from frcnn.predict import Detector
 from frcnn.training import announce, forecast
+from frcnn.training.feed import make_loaders
 from frcnn.training.folder import RunFolder
 from frcnn.training.journal import Journal
 from frcnn.training.optim import Schedule
@@ -101,14 +102,15 @@ def train(
     began = time.monotonic()
     budget = None if options.time is None else forecast.parse_time(options.time)
     try:
-        from frcnn.training.fit import make_loaders
+        import lightning.pytorch as _  # noqa: F401
     except ModuleNotFoundError as error:
         raise ValueError(f"training needs {error.name}: pip install 'frcnn[train]'") from None
     with Journal(options.progress) as journal:
         prepared = _prepare(data, recipe, options, journal)
         loaders = make_loaders(prepared.data.train, prepared.data.val, prepared.config)
-        schedule = _schedule(prepared.config, len(loaders[0]), options.devices)
-        prepared = replace(prepared, schedule=prepared.state and prepared.schedule or schedule)
+        if prepared.state is None:
+            schedule = _schedule(prepared.config, len(loaders[0]), options.devices)
+            prepared = replace(prepared, schedule=schedule)
         left = None if budget is None else began + budget - CLOSING_SECONDS
         prepared, evaluation = _look_ahead(prepared, loaders, left, journal)
         return _run(prepared, loaders, None if left is None else left - evaluation, journal)
@@ -181,17 +183,21 @@ def _announce(prepared: _Prepared, journal: Journal) -> None:
     data, config, network = prepared.data, prepared.config, prepared.network
     journal.say(f"recipe {config.recipe} on {prepared.device}")
     journal.say("\n".join(announce.class_table(data.train, data.val)))
-    for line in announce.model_lines(network, config):
-        journal.say(line)
+    frozen, pictures = announce.model_lines(network, config)
+    journal.say(pictures)
     anchors, warn = announce.anchor_lines(data.train, network, config)
     (journal.note if warn else journal.say)(anchors)
     journal.say(prepared.precision.describe())
     notes = prepared.notes if prepared.state is None else tuple(prepared.state.notes)
-    for line in (*notes, *announce.data_notes(data.train, data.val), *announce.model_notes(network, config)):
+    lines = (frozen, *notes, *announce.check_notes(data.report))
+    for line in (*lines, *announce.data_notes(data.train, data.val), *announce.model_notes(network, config)):
         if line not in journal.notes:
             journal.note(line)
     if data.val is None:
-        journal.note("no validation: the averaged weights of the last step are final, and no score thresholds are stored")
+        journal.note(
+            "no validation: the averaged weights of the last step are final; no score thresholds are stored, "
+            "so that prediction uses one score for all classes"
+        )
 
 
 def _run(
@@ -216,8 +222,17 @@ def _run(
     keeper = Keeper(folder, data.train.classes, data.source, data.digest, journal)
     if state is not None:
         keeper.resume(state)
-    task = Task(config, prepared.schedule, prepared.precision, folder, data.val, state)
+    task = Task(config, prepared.schedule, prepared.precision, folder, data.train, data.val, state)
+    began = time.monotonic()
     fit(prepared.network, task, loaders, keeper, journal, prepared.device, deadline)
+    facts = {
+        "data": data.source["path"],
+        "images": len(data.train) + len(data.val or ()),
+        "seconds": time.monotonic() - began,
+        "device": f"{prepared.device} x {options.devices}" if options.devices > 1 else str(prepared.device),
+        "precision": prepared.precision.format,
+    }
+    folder.write_json("run.json", facts)
     return _finish(folder, options, keeper.best_report, journal)
 
 

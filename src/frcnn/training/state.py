@@ -48,6 +48,7 @@ class TrainState:
         scheduler: state of the learning rate.
         scaler: state of the fp16 loss scaler; empty without one.
         best_ap: best validation AP so far; None before the first.
+        best_loss: its validation loss.
         best_epoch: its epoch, from 1.
         stale: validations without a better AP.
         thresholds: per class, from the last validation.
@@ -71,6 +72,7 @@ class TrainState:
     scheduler: dict[str, Any]
     scaler: dict[str, Any]
     best_ap: float | None
+    best_loss: float | None
     best_epoch: int
     stale: int
     thresholds: list[float] | None
