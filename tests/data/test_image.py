@@ -118,7 +118,8 @@ def test_gray_equals_its_rgb_copy(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("mode", "kind"),
-    [("1", "png"), ("L", "png"), ("P", "png"), ("LA", "png"), ("RGBA", "png"), ("CMYK", "tif"), ("YCbCr", "tif"), ("LAB", "tif")],
+    [("1", "png"), ("L", "png"), ("P", "png"), ("LA", "png"), ("RGBA", "png"), ("CMYK", "tif"),
+     ("YCbCr", "tif"), ("LAB", "tif")],
 )  # fmt: skip
 def test_every_mode_becomes_rgb(tmp_path: Path, mode: str, kind: str) -> None:
     path = tmp_path / f"a.{kind}"
@@ -145,8 +146,9 @@ def test_transparent_palette_keeps_its_colours(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("dtype", "top", "kind"),
-    [(np.uint16, 65535, "png"), (np.uint16, 65535, "tif"), (np.uint16, 4095, "tif"), (np.uint16, 1023, "png"),
-     (np.uint16, 255, "png"), (np.int32, 65535, "tif"), (np.int32, 10_000_000, "tif"), (np.float32, 1.0, "tif"),
+    [(np.uint16, 65535, "png"), (np.uint16, 65535, "tif"), (np.uint16, 4095, "tif"),
+     (np.uint16, 1023, "png"), (np.uint16, 255, "png"), (np.int32, 65535, "tif"),
+     (np.int32, 10_000_000, "tif"), (np.float32, 1.0, "tif"),
      (np.float32, 255.0, "tif"), (np.float32, 7000.0, "tif")],
 )  # fmt: skip
 def test_deep_pictures_use_the_whole_range(tmp_path: Path, dtype: type, top: float, kind: str) -> None:
@@ -170,7 +172,9 @@ def test_deep_pictures_with_negative_and_missing_values(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("at_least", [(1, 1), (100, 100), (101, 151), (400, 600), (999, 999)])
 @pytest.mark.parametrize("orientation", [1, 6])
-def test_draft_never_goes_below_what_is_needed(tmp_path: Path, at_least: tuple[int, int], orientation: int) -> None:
+def test_draft_never_goes_below_what_is_needed(
+    tmp_path: Path, at_least: tuple[int, int], orientation: int
+) -> None:
     path = tmp_path / "big.jpg"
     exif = Image.Exif()
     exif[0x0112] = orientation

@@ -21,7 +21,10 @@ ONE = [("cat", 1, 1, 10, 20)]
         (lambda p: None, r"no such folder; .* exists, check the rest of the path"),
         (lambda p: p.write_text("x"), "is a file; give the folder"),
         (lambda p: text(p / "readme.md", "x"), "no pictures and no annotations here"),
-        (lambda p: picture(p / "a.jpg"), r"1 pictures and no annotations of a known format \(Pascal VOC\)"),
+        (
+            lambda p: picture(p / "a.jpg"),
+            r"holds pictures \(1\) and no annotations of a known format \(Pascal VOC\)",
+        ),
         (lambda p: text(p / "a.xml", xml("a.jpg", ONE)), "holds XML files and no pictures"),
     ],
 )
@@ -38,7 +41,9 @@ def test_splits_that_do_not_exist_or_are_empty(tmp_path: Path) -> None:
     with pytest.raises(DataError, match='no split "test", because this data set has no splits'):
         open_dataset(tmp_path / "flat", "test")
     devkit(tmp_path / "kit", {"a": ONE, "b": ONE}, {"train": ["a", "b"], "test": []})
-    with pytest.raises(DataError, match=r'no split "tets"; did you mean "test"\? Splits here: test \(0\), train \(2\)'):
+    with pytest.raises(
+        DataError, match=r'no split "tets"; did you mean "test"\? Splits here: test \(0\), train \(2\)'
+    ):
         open_dataset(tmp_path / "kit", "tets")
     with pytest.raises(DataError, match='split "test" is empty'):
         open_dataset(tmp_path / "kit", "test")
@@ -58,7 +63,10 @@ def test_a_class_that_is_not_in_the_list_is_an_error_with_a_suggestion(tmp_path:
         open_dataset(tmp_path, classes=["hipped_rof", "wall"])
     message = str(caught.value)
     assert 'a.xml:6: class "hipped_roof" is not in the class list; did you mean "hipped_rof"?' in message
-    assert 'class "hipped_rof" is in the class list and not in the annotations; did you mean "hipped_roof"?' in message
+    assert (
+        'class "hipped_rof" is in the class list and not in the annotations; did you mean "hipped_roof"?'
+        in message
+    )
 
 
 def test_one_string_is_one_class(tmp_path: Path) -> None:
@@ -92,7 +100,8 @@ def test_links_to_the_folder_above_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "expected"), [("", ""), ("a/b.JPG", "b"), ("b.v1.xml", "b.v1"), ("b.v1", "b.v1"), ("C:\\x\\y.png", "y")]
+    ("path", "expected"),
+    [("", ""), ("a/b.JPG", "b"), ("b.v1.xml", "b.v1"), ("b.v1", "b.v1"), ("C:\\x\\y.png", "y")],
 )
 def test_stem(path: str, expected: str) -> None:
     assert stem(path) == expected

@@ -106,7 +106,9 @@ def test_counts_leave_ignored_boxes_out() -> None:
     assert data.class_presence().tolist() == [[False, True], [False, False], [True, True]]
 
 
-@pytest.mark.parametrize(("name", "hint"), [("", ""), ("hipped_rof", '; did you mean "hipped_roof"?'), ("xyz", "")])
+@pytest.mark.parametrize(
+    ("name", "hint"), [("", ""), ("hipped_rof", '; did you mean "hipped_roof"?'), ("xyz", "")]
+)
 def test_did_you_mean(name: str, hint: str) -> None:
     assert did_you_mean(name, ["hipped_roof", "flat"]) == hint
 

@@ -52,7 +52,11 @@ def test_one_based_corners_become_half_open(corners: list[float], expected: list
         (b'<!DOCTYPE a [<!ENTITY x "y">]>\n<annotation>&x;</annotation>', 1, "entities"),
         (b'<?xml version="1.0" encoding="nonsense"?><annotation/>', 1, ""),
         (b"<annotation>\n<object><bndbox/></object></annotation>", 2, "object without <name>"),
-        (b"<annotation>\n\n<object><name>a</name></object></annotation>", 3, "without <xmin>, <ymin>, <xmax>, <ymax>"),
+        (
+            b"<annotation>\n\n<object><name>a</name></object></annotation>",
+            3,
+            "without <xmin>, <ymin>, <xmax>, <ymax>",
+        ),
     ],
 )
 def test_what_cannot_be_read_has_a_line_and_a_reason(content: bytes, line: int, reason: str) -> None:
@@ -69,8 +73,8 @@ def test_a_number_that_is_none_is_quoted() -> None:
 
 def test_only_what_is_needed_is_needed() -> None:
     found = parse(
-        b"\xef\xbb\xbf<annotation><object><name> Gr\xc3\xbcn \n</name><difficult>Unspecified</difficult><bndbox>"
-        b"<ymax> 4e0 </ymax><xmax>3</xmax><ymin>2</ymin><xmin>1</xmin></bndbox>"
+        b"\xef\xbb\xbf<annotation><object><name> Gr\xc3\xbcn \n</name><difficult>Unspecified</difficult>"
+        b"<bndbox><ymax> 4e0 </ymax><xmax>3</xmax><ymin>2</ymin><xmin>1</xmin></bndbox>"
         b"<part><name>head</name><bndbox><xmin>7</xmin><ymin>7</ymin><xmax>8</xmax><ymax>8</ymax></bndbox></part>"
         b"</object></annotation>"
     )
@@ -79,7 +83,9 @@ def test_only_what_is_needed_is_needed() -> None:
     assert not found.difficult.any()
 
 
-@pytest.mark.parametrize(("value", "flag"), [("", False), ("0", False), ("1", True), ("true", True), ("2", True)])
+@pytest.mark.parametrize(
+    ("value", "flag"), [("", False), ("0", False), ("1", True), ("true", True), ("2", True)]
+)
 def test_difficult(value: str, flag: bool) -> None:
     content = xml("a.jpg", ONE).replace("<difficult>0", f"<difficult>{value}")
     assert parse(content.encode()).difficult.tolist() == [flag]
@@ -97,7 +103,9 @@ def test_the_reader_never_fails_on_damaged_files(data: st.DataObject) -> None:
     for _ in range(data.draw(st.integers(1, 4))):
         at = data.draw(st.integers(0, len(content) - 1))
         stop = at + data.draw(st.integers(0, 40))
-        content[at:stop] = data.draw(st.one_of(st.binary(max_size=8), st.sampled_from([b"<", b"</object>", b"&", b"nan"])))
+        content[at:stop] = data.draw(
+            st.one_of(st.binary(max_size=8), st.sampled_from([b"<", b"</object>", b"&", b"nan"]))
+        )
         content = content or bytearray(b" ")
     found = parse(bytes(content))
     assert len(found.names) == len(found.corners) == len(found.lines) == len(found.difficult)
@@ -142,7 +150,13 @@ def test_devkit_one_folder_down(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("pictures", "annotations"),
-    [("", ""), ("images/", "annotations/"), ("images/", "labels/"), ("Bilder/", ""), ("d/JPEGImages/", "d/xml/")],
+    [
+        ("", ""),
+        ("images/", "annotations/"),
+        ("images/", "labels/"),
+        ("Bilder/", ""),
+        ("d/JPEGImages/", "d/xml/"),
+    ],
 )
 def test_flat_folders(tmp_path: Path, pictures: str, annotations: str) -> None:
     for name in ("a.v1.JPG", "b.png"):
@@ -179,7 +193,9 @@ def test_path_and_folder_mean_nothing(tmp_path: Path) -> None:
     picture(tmp_path / "x.jpg")
     text(tmp_path / "b.xml", xml("", ONE))  # its <path> ends in x.jpg
     found = read_dataset(tmp_path)[1]
-    assert codes(found) == ["D12"] and found[0].path == str(tmp_path / "b.xml") and found[0].severity == "error"
+    assert (
+        codes(found) == ["D12"] and found[0].path == str(tmp_path / "b.xml") and found[0].severity == "error"
+    )
 
 
 def test_everything_wrong_is_found_at_once(tmp_path: Path) -> None:
@@ -225,7 +241,9 @@ def test_two_annotations_of_a_picture_and_two_pictures_of_an_annotation(tmp_path
     }
 
 
-@pytest.mark.parametrize(("policy", "boxes", "ignored"), [("ignore", 2, 1), ("object", 2, 0), ("background", 1, 0)])
+@pytest.mark.parametrize(
+    ("policy", "boxes", "ignored"), [("ignore", 2, 1), ("object", 2, 0), ("background", 1, 0)]
+)
 def test_difficult_follows_the_policy(tmp_path: Path, policy: str, boxes: int, ignored: int) -> None:
     devkit(tmp_path, {"a": [*ONE, ("cat", 20, 20, 30, 30)]})
     file = tmp_path / "Annotations" / "a.xml"
@@ -243,7 +261,9 @@ def test_class_names_are_stripped_and_keep_their_case(tmp_path: Path) -> None:
 def test_bccd_is_what_its_readme_says() -> None:
     data = open_dataset(bccd())
     assert data.classes == ("Platelets", "RBC", "WBC")
-    counts = {name: (len(data.subset(name)), *data.subset(name).class_counts().tolist()) for name in data.splits}
+    counts = {
+        name: (len(data.subset(name)), *data.subset(name).class_counts().tolist()) for name in data.splits
+    }
     assert counts == {
         "train": (205, 209, 2382, 214),
         "val": (87, 83, 968, 87),

@@ -21,9 +21,13 @@ def bccd() -> Path:
     return folder
 
 
-def xml(name: str, boxes: Sequence[Box] = (), size: tuple[int, int] | None = (60, 80), difficult: int = 0) -> str:
+def xml(
+    name: str, boxes: Sequence[Box] = (), size: tuple[int, int] | None = (60, 80), difficult: int = 0
+) -> str:
     """A VOC annotation; size is (height, width)."""
-    head = f"<annotation>\n<folder>elsewhere</folder>\n<filename>{name}</filename>\n<path>/home/pi/x.jpg</path>\n"
+    head = (
+        f"<annotation>\n<folder>elsewhere</folder>\n<filename>{name}</filename>\n<path>/there/x.jpg</path>\n"
+    )
     if size:
         head += f"<size><width>{size[1]}</width><height>{size[0]}</height><depth>3</depth></size>\n"
     objects = [
@@ -48,7 +52,9 @@ def text(path: Path, content: str) -> Path:
     return path
 
 
-def devkit(root: Path, pictures: dict[str, Sequence[Box]], splits: dict[str, Sequence[str]] | None = None) -> Path:
+def devkit(
+    root: Path, pictures: dict[str, Sequence[Box]], splits: dict[str, Sequence[str]] | None = None
+) -> Path:
     """JPEGImages, Annotations and ImageSets/Main."""
     for number, (name, boxes) in enumerate(pictures.items()):
         picture(root / "JPEGImages" / f"{name}.jpg", colour=10 * number)

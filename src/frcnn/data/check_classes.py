@@ -56,7 +56,7 @@ def check_split_contents(dataset: Dataset) -> Iterator[Finding]:
     """D08 and D17: classes without a box in the training or evaluation pictures, and splits without a
     picture.
     """
-    if not dataset.classes or not dataset.class_counts().any():
+    if not dataset.classes or not len(dataset):
         action = "check that the annotations belong to these pictures"
         yield Finding(
             "D17", "error", f"no object in any of {len(dataset)} pictures", str(dataset.root), 0, action

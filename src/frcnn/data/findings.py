@@ -118,7 +118,7 @@ class CheckReport:
     def summary(self) -> str:
         """One line: pictures, boxes, and how much was found."""
         c = self.counts
-        found = f"{len(self.errors)} errors, {len(self.of('warn'))} warnings, {len(self.of('note'))} notes"
+        found = f"errors {len(self.errors)}, warnings {len(self.of('warn'))}, notes {len(self.of('note'))}"
         return (
             f"images {c.get('images', 0)}: {c.get('with_boxes', 0)} with boxes, {c.get('background', 0)} "
             f"background (kept); boxes {c.get('boxes', 0)}, {c.get('ignored', 0)} ignored; {found}"

@@ -49,7 +49,7 @@ def read_dataset(
         raise DataError(f"{path}: no pictures and no annotations here; give the folder that holds both")
     known = ", ".join(kind.name for kind in FORMATS)
     raise DataError(
-        f"{path}: {len(tree.pictures)} pictures and no annotations of a known format ({known}); "
+        f"{path}: holds pictures ({len(tree.pictures)}) and no annotations of a known format ({known}); "
         "give the folder that holds the pictures and their annotations"
     )
 
