@@ -1,60 +1,77 @@
 """frcnn: a Faster R-CNN toolkit. Train, evaluate and predict with two-stage detectors on your own pictures.
 
-The names below are loaded when they are first used, so that ``import frcnn`` takes milliseconds, not the
-seconds that PyTorch needs.
+Names are loaded when they are first used, so that ``import frcnn`` and the command line start at once.
 """
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from frcnn.config import Config
+    from frcnn.config import Config, ConfigError
     from frcnn.data.open import open_dataset
+    from frcnn.data.sample import DataError, Dataset, Sample
+    from frcnn.evaluation.report import Report
     from frcnn.evaluation.run import evaluate
-    from frcnn.model.detector import Parts
     from frcnn.predict import Detector
     from frcnn.recipes import RECIPES, recipe
     from frcnn.results import Result
     from frcnn.structures import Detections
-    from frcnn.training.run import train
-
-__version__ = "0.1.0"
-
-__all__ = [
-    "RECIPES",
-    "Config",
-    "Detections",
-    "Detector",
-    "Parts",
-    "Result",
-    "evaluate",
-    "open_dataset",
-    "recipe",
-    "train",
-]
+    from frcnn.training.run import Run, train
+    from frcnn.weights.checkpoint import CheckpointError
 
 _HOMES = {
     "RECIPES": "frcnn.recipes",
+    "CheckpointError": "frcnn.weights.checkpoint",
     "Config": "frcnn.config",
+    "ConfigError": "frcnn.config",
+    "DataError": "frcnn.data.sample",
+    "Dataset": "frcnn.data.sample",
     "Detections": "frcnn.structures",
     "Detector": "frcnn.predict",
-    "Parts": "frcnn.model.detector",
+    "Report": "frcnn.evaluation.report",
     "Result": "frcnn.results",
+    "Run": "frcnn.training.run",
+    "Sample": "frcnn.data.sample",
     "evaluate": "frcnn.evaluation.run",
     "open_dataset": "frcnn.data.open",
     "recipe": "frcnn.recipes",
     "train": "frcnn.training.run",
 }
 
+__all__ = [
+    "RECIPES",
+    "CheckpointError",
+    "Config",
+    "ConfigError",
+    "DataError",
+    "Dataset",
+    "Detections",
+    "Detector",
+    "Report",
+    "Result",
+    "Run",
+    "Sample",
+    "__version__",
+    "evaluate",
+    "open_dataset",
+    "recipe",
+    "train",
+]
 
-def __getattr__(name: str) -> Any:
+
+def __getattr__(name: str) -> object:
+    """The public name, imported from its room."""
     if name not in _HOMES:
-        known = ", ".join(__all__)
-        raise AttributeError(f"module 'frcnn' has no attribute {name!r}; public names are {known}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:
-    return sorted([*__all__, "__version__"])
+    """The public names, also those not used yet."""
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,161 @@
+"""``frcnn predict``."""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from frcnn.commands.errors import CommandError
+from frcnn.commands.progress import progress
+from frcnn.commands.setup import choose_device, model_file
+
+if TYPE_CHECKING:
+    from frcnn.predict import Detector
+    from frcnn.results import Result
+
+SHOWN = 5
+
+
+class LabelFormat(StrEnum):
+    """Labels that annotation tools read."""
+
+    voc = "voc"
+    yolo = "yolo"
+    coco = "coco"
+
+
+@dataclass
+class Tally:
+    """What came out of a run over many pictures."""
+
+    limit: int
+    pictures: int = 0
+    empty: int = 0
+    capped: int = 0
+    objects: Counter[str] = field(default_factory=Counter)
+    unreadable: list[str] = field(default_factory=list)
+
+    def add(self, result: Result) -> None:
+        """Count one result."""
+        self.pictures += 1
+        self.empty += not len(result)
+        self.capped += len(result) >= self.limit
+        self.objects.update(result.names)
+
+    def lines(self) -> list[str]:
+        """For the end of the run."""
+        each = ", ".join(f"{name} {count}" for name, count in self.objects.most_common())
+        found = f"{self.objects.total()} objects" + (f" ({each})" if each else "")
+        lines = [f"{self.pictures} pictures: {found}; {self.empty} pictures without any"]
+        if self.capped:
+            lines.append(f"max-dets ({self.limit}) reached in {self.capped} pictures; raise --max-dets")
+        return lines
+
+
+def predict(
+    model: Annotated[Path, typer.Argument(help="Model file, or run folder.")],
+    inputs: Annotated[list[str], typer.Argument(help="Pictures, folders and patterns such as 'in/*.jpg'.")],
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where results are written.")] = Path(
+        "predictions"
+    ),
+    score: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Lowest score; default: of each class the one with the best F1."),
+    ] = None,
+    max_dets: Annotated[
+        int | None, typer.Option(min=1, help="Detections of a picture; default: the model's.")
+    ] = None,
+    save_as: Annotated[
+        LabelFormat | None, typer.Option(help="Also write labels, to be corrected in an annotation tool.")
+    ] = None,
+    pictures: Annotated[bool, typer.Option(help="Write annotated pictures.")] = True,
+    tables: Annotated[bool, typer.Option(help="Write predictions.json and predictions.csv.")] = True,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
+) -> None:
+    """Find objects in pictures: annotated copies, tables, and labels for annotation tools."""
+    paths = find_pictures(inputs)
+    where = choose_device(device)
+    from frcnn.predict import Detector
+    from frcnn.writers import ResultWriter
+
+    detector = Detector.load(model_file(model)).to(where)
+    tally = Tally(detector.config.roi.max_dets if max_dets is None else max_dets)
+    folders = [Path(text) for text in inputs]
+    root = folders[0] if len(folders) == 1 and folders[0].is_dir() else None
+    entries: list[dict[str, Any]] = []
+    kind = save_as.value if save_as is not None else None
+    writer = ResultWriter(out, detector.classes, root=root, pictures=pictures, tables=tables, save_as=kind)
+    with writer, progress(len(paths), "predicting") as show:
+        for result in each_result(detector, paths, score, max_dets, tally):
+            writer.add(result)
+            tally.add(result)
+            show(tally.pictures + len(tally.unreadable))
+            if as_json:
+                entries.append(result.to_dict())
+    if as_json:
+        typer.echo(json.dumps({"classes": list(detector.classes), "images": entries}, ensure_ascii=False))
+    for line in [*tally.lines(), f"written to {out}"]:
+        print(line, file=sys.stderr if as_json else sys.stdout)
+    if tally.unreadable:
+        more = f" and {len(tally.unreadable) - SHOWN} more" if len(tally.unreadable) > SHOWN else ""
+        sentence = f"{len(tally.unreadable)} of {len(paths)} pictures cannot be read: "
+        sentence += "; ".join(tally.unreadable[:SHOWN]) + more
+        raise CommandError(sentence, 1 if tally.pictures else 2)
+
+
+def find_pictures(inputs: Sequence[str]) -> list[Path]:
+    """The picture files that files, folders (with subfolders) and patterns lead to, each once, in order.
+
+    Raises:
+        ValueError: for an input that leads to none.
+    """
+    from frcnn.data.image import EXTENSIONS
+
+    found: dict[Path, None] = {}
+    for text in inputs:
+        path = Path(text)
+        if path.is_dir():
+            files = [p for p in sorted(path.rglob("*")) if p.suffix.lower() in EXTENSIONS and p.is_file()]
+            if not files:
+                raise ValueError(f"{path}: no pictures in this folder; give one that holds pictures")
+        elif path.exists():
+            files = [path]
+        else:
+            files = [Path(name) for name in sorted(glob.glob(os.path.expanduser(text), recursive=True))]
+            files = [p for p in files if p.is_file() and p.suffix.lower() in EXTENSIONS]
+            if not files:
+                raise ValueError(f"{text}: no such picture, folder or pattern; check the path")
+        found |= dict.fromkeys(files)
+    return list(found)
+
+
+def each_result(
+    detector: Detector, paths: Sequence[Path], score: float | None, max_dets: int | None, tally: Tally
+) -> Iterator[Result]:
+    """Results in order; a picture that cannot be read is noted in ``tally`` and costs no other one."""
+    from frcnn.data.sample import DataError
+
+    step = detector.config.eval.batch
+    for start in range(0, len(paths), step):
+        part = paths[start : start + step]
+        results: list[Result] = []
+        try:
+            results = detector.predict(part, score, max_dets)
+        except DataError:  # one of them; the others are tried alone
+            for path in part:
+                try:
+                    results += detector.predict(path, score, max_dets)
+                except DataError as error:
+                    tally.unreadable.append(str(error))
+        yield from results

@@ -1,0 +1,61 @@
+"""``frcnn recipes``."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from frcnn.config import Config, PreprocessConfig
+from frcnn.recipes import RECIPES
+
+CLASSES = 80
+"""Parameters are counted for as many classes as COCO has."""
+
+
+def recipes(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the recipes that train understands."""
+    rows = describe()
+    if as_json:
+        typer.echo(json.dumps(rows, indent=1))
+        return
+    for row in rows:
+        millions = f"{row['parameters'] / 1e6:.1f} M parameters for {CLASSES} classes"
+        typer.echo(f"{row['name']}\n  {row['description']}")
+        typer.echo(f"  {row['backbone']}, {row['input']}, {millions}")
+
+
+def describe() -> list[dict[str, Any]]:
+    """A row for every recipe; parameters are counted on networks without memory."""
+    import torch
+
+    from frcnn.model.detector import FasterRCNN
+
+    rows: list[dict[str, Any]] = []
+    for name, make in RECIPES.items():
+        config: Config = make()
+        with torch.device("meta"):
+            network = FasterRCNN(config, CLASSES)
+        rows.append(
+            {
+                "name": name,
+                "description": " ".join((make.__doc__ or "").replace("``", "").split()),
+                "backbone": config.backbone.name,
+                "pretrained": config.backbone.weights == "package",
+                "input": input_size(config.preprocess),
+                "parameters": sum(p.numel() for p in network.parameters()),
+                "epochs": config.train.epochs,
+                "batch": config.train.batch,
+            }
+        )
+    return rows
+
+
+def input_size(spec: PreprocessConfig) -> str:
+    """The picture size in words."""
+    if spec.fixed_size is not None:
+        return f"{spec.fixed_size[0]}x{spec.fixed_size[1]}"
+    return f"short side {spec.min_size}, long side up to {spec.max_size}"
