@@ -51,8 +51,8 @@ class RpnHead(nn.Module):
         all_logits = torch.cat(logits, 1).float()
         all_deltas = torch.cat(deltas, 1).float()
         if self.outputs == 2:
-            all_logits = all_logits.view(all_logits.shape[0], -1, 2)  # (N, A, 2)
-        return all_logits, all_deltas.view(all_deltas.shape[0], -1, 4)  # (N, A, 4)
+            all_logits = all_logits.unflatten(1, (all_logits.shape[1] // 2, 2))  # (N, A, 2)
+        return all_logits, all_deltas.unflatten(1, (all_deltas.shape[1] // 4, 4))  # (N, A, 4)
 
     def _flatten_logits(self, output: Tensor) -> Tensor:
         rows_first = output.permute(0, 2, 3, 1)  # (N, H, W, B * outputs)
