@@ -108,6 +108,11 @@ def test_boxes_that_vanish_are_ignored_in_training_only(tmp_path: Path) -> None:
     data = load_checked(tmp_path, TrainVal("train", "none"), config=config(20))[0]
     assert data[1].ignore.tolist() == [False, True]
     assert not load_checked(tmp_path, "val", config=config(20))[0][0].ignore.any()
+    both = load_checked(tmp_path, TrainVal("val", "train"), config=config(20))[0]
+    assert [s.ignore.tolist() for s in both] == [[False], [False, True]]
+    devkit(tmp_path, {"c": [("cat", 5, 5, 6, 30)]}, {"train": ["a"], "val": ["c"]})
+    both = load_checked(tmp_path, TrainVal("train", "val"), config=config(20))[0]
+    assert [s.ignore.tolist() for s in both] == [[False], [False]]
 
 
 @pytest.mark.parametrize(
