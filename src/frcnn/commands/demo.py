@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,7 +12,13 @@ from frcnn.commands.progress import progress
 from frcnn.commands.setup import DEFAULT_RECIPE, require_training
 from frcnn.files import write_text
 
-SHOWN = 12
+if TYPE_CHECKING:
+    from frcnn.data.sample import Dataset
+    from frcnn.evaluation.report import Report
+    from frcnn.training.run import Run
+
+SHOWN = 8
+"""Test pictures in the report."""
 
 
 def demo(
@@ -25,30 +32,43 @@ def demo(
 ) -> None:
     """Generate pictures, train on them, evaluate on others, write a report: under 5 minutes on 2 cores."""
     require_training()
+    from frcnn.data.open import open_dataset
     from frcnn.data.scenes import SPLITS, write_scenes
     from frcnn.evaluation.run import evaluate
     from frcnn.training.run import train
-    from frcnn.writers import ResultWriter
 
     counts = {name: max(2, round(count * scale)) for name, count in SPLITS.items()}
     data = write_scenes(out / "demo-data", counts, seed)
     typer.echo(f"{sum(counts.values())} generated pictures: {data}")
     run = train(data, DEFAULT_RECIPE, epochs=epochs, seed=seed, name="demo", runs=out, device=device)
-
-    from frcnn.data.open import open_dataset
-
     test = open_dataset(data, "test")
     with progress(len(test), "testing") as show:
         report = evaluate(run.detector, test, progress=show)
-    write_text(run.folder / "test.json", report.to_json() + "\n")
     typer.echo(f"\non {len(test)} test pictures, which training never saw:\n{report.format()}")
-    paths = [sample.path for sample in test][:SHOWN]
-    with ResultWriter(run.folder / "test", run.detector.classes, root=data) as writer:
-        for result in run.detector.predict_each(paths):
-            writer.add(result)
+    page = add_test(run, test, report)
     typer.echo(
         f"\nAP50 {report['AP50'] or 0:.3f} on the test pictures\n"
-        f"report:   {run.folder / 'report.html'}\n"
-        f"pictures: {run.folder / 'test' / 'pictures'}\n"
-        f"next:     frcnn train FOLDER, with your own pictures and boxes"
+        f"report: {page}\n"
+        f"next:   frcnn train FOLDER, with your own pictures and boxes"
     )
+
+
+def add_test(run: Run, test: Dataset, report: Report) -> Path:
+    """Put the test's numbers and pictures into the run's report, in the place of the validation's numbers.
+
+    Returns:
+        The page.
+    """
+    from frcnn.report.page import write_run_report
+
+    evaluation = run.folder / "evaluation.json"
+    if evaluation.exists():
+        evaluation.replace(run.folder / "validation.json")
+    write_text(evaluation, report.to_json() + "\n")
+    facts: dict[str, Any] = json.loads((run.folder / "run.json").read_text(encoding="utf-8"))
+    facts["measured on"] = f"{len(test)} test pictures"
+    write_text(run.folder / "run.json", json.dumps(facts, indent=1) + "\n")
+    paths = [sample.path for sample in test][:SHOWN]
+    for number, result in enumerate(run.detector.predict_each(paths)):
+        result.plot().save(run.folder / "samples" / f"test-{number:02}.jpg", quality=92)
+    return write_run_report(run.folder)
