@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-from frcnn.commands.setup import DEFAULT_RECIPE, base_config, size_settings
-from frcnn.commands.train import BadBoxes, BadImage, Settings
+from frcnn.commands import options
+from frcnn.commands.setup import DEFAULT_RECIPE, base_config, settings_of, size_settings
 from frcnn.config import with_settings
 from frcnn.files import write_text
 from frcnn.recipes import recipe as named_recipe
@@ -18,26 +17,20 @@ if TYPE_CHECKING:
 
 
 def check(
-    data: Annotated[Path, typer.Argument(help="Folder of the pictures and boxes.")],
-    split: Annotated[str | None, typer.Option(help="One split of the data; default: all pictures.")] = None,
-    decode: Annotated[bool, typer.Option("--decode", help="Decode every picture completely.")] = False,
-    recipe: Annotated[
-        str, typer.Option(help="Whose picture size decides what is too small.")
-    ] = DEFAULT_RECIPE,
-    min_size: Annotated[int | None, typer.Option(min=16, help="Short side in training, pixels.")] = None,
-    bad_boxes: Annotated[BadBoxes | None, typer.Option(help="As for train.")] = None,
-    on_bad_image: Annotated[BadImage | None, typer.Option(help="As for train.")] = None,
-    settings: Settings = None,
-    json_file: Annotated[
-        str | None,
-        typer.Option("--json", metavar="FILE", help="Write everything that was found as JSON; - is stdout."),
-    ] = None,
+    data: options.Data,
+    split: options.Split = None,
+    decode: options.Decode = False,
+    recipe: options.SizeRecipe = DEFAULT_RECIPE,
+    min_size: options.MinSize = None,
+    bad_boxes: options.BadBoxesOption = None,
+    on_bad_image: options.BadImageOption = None,
+    settings: options.Settings = None,
+    json_file: options.JsonFile = None,
 ) -> None:
     """Look for faults in a data set; exit code 2 if there are errors."""
     config = base_config(recipe, None) or named_recipe(DEFAULT_RECIPE)
-    policies = {"data.bad_boxes": bad_boxes, "data.on_bad_image": on_bad_image}
-    common = [f"{key}={value}" for key, value in policies.items() if value is not None]
-    config = with_settings(config, [*common, *size_settings(config, min_size), *(settings or ())])
+    policies = settings_of({"data.bad_boxes": bad_boxes, "data.on_bad_image": on_bad_image})
+    config = with_settings(config, [*policies, *size_settings(config, min_size), *(settings or ())])
     from frcnn.data.check import load_checked
 
     dataset, report = load_checked(data, split, config=config, decode=decode, clean=False)

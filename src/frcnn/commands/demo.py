@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from frcnn.commands import options
 from frcnn.commands.progress import progress
 from frcnn.commands.setup import DEFAULT_RECIPE, require_training
 from frcnn.files import write_text
@@ -22,13 +23,13 @@ SHOWN = 8
 
 
 def demo(
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the run folder is made.")] = Path("runs"),
+    out: options.Runs = Path("runs"),
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the training pictures.")] = 8,
     scale: Annotated[
         float, typer.Option(min=0.01, max=10, help="Factor on the number of pictures: 240, 40 and 60.")
     ] = 1.0,
     seed: Annotated[int, typer.Option(min=0, help="Of pictures, weights and order.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    device: options.Device = "auto",
 ) -> None:
     """Generate pictures, train on them, evaluate on others, write a report: under 5 minutes on 2 cores."""
     require_training()

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Annotated
 
 import typer
 
+from frcnn.commands import options
 from frcnn.doctor import examine
 
 
-def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
+def doctor(as_json: options.AsJson = False) -> None:
     """Show versions and devices, and try the operators; exit code 1 if something is wrong."""
     health = examine()
     if as_json:

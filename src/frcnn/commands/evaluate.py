@@ -3,44 +3,26 @@
 from __future__ import annotations
 
 import sys
-from enum import StrEnum
-from pathlib import Path
-from typing import Annotated
 
 import typer
 
+from frcnn.commands import options
 from frcnn.commands.progress import progress
 from frcnn.commands.setup import choose_device, model_file
-from frcnn.commands.train import BadBoxes
 from frcnn.files import write_text
 
 
-class Protocol(StrEnum):
-    """Rules of an evaluation."""
-
-    coco = "coco"
-
-
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="Model file, or run folder.")],
-    data: Annotated[Path, typer.Argument(help="Folder of the pictures and boxes.")],
-    split: Annotated[str | None, typer.Option(help="One split of the data; default: all pictures.")] = None,
-    protocol: Annotated[Protocol, typer.Option(help="How matches are counted.")] = Protocol.coco,
-    score: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Lowest score that enters; default: the model's.")
-    ] = None,
-    max_dets: Annotated[
-        int | None, typer.Option(min=1, help="Detections of a picture; default: the model's.")
-    ] = None,
-    bad_boxes: Annotated[
-        BadBoxes | None,
-        typer.Option(help="Boxes without area, not finite or outside: stop, or leave them out."),
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")] = False,
-    out: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Write evaluation.json and classes.csv there.")
-    ] = None,
+    model: options.Model,
+    data: options.Data,
+    split: options.Split = None,
+    protocol: options.Protocol = options.ProtocolChoice.coco,
+    score: options.Floor = None,
+    max_dets: options.MaxDets = None,
+    bad_boxes: options.BadBoxesOption = None,
+    device: options.Device = "auto",
+    as_json: options.AsJson = False,
+    out: options.OutOrNot = None,
 ) -> None:
     """Measure a detector on annotated pictures."""
     where = choose_device(device)

@@ -9,12 +9,12 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
+from frcnn.commands import options
 from frcnn.commands.errors import CommandError
 from frcnn.commands.progress import progress
 from frcnn.commands.setup import choose_device, model_file
@@ -24,14 +24,6 @@ if TYPE_CHECKING:
     from frcnn.results import Result
 
 SHOWN = 5
-
-
-class LabelFormat(StrEnum):
-    """Labels that annotation tools read."""
-
-    voc = "voc"
-    yolo = "yolo"
-    coco = "coco"
 
 
 @dataclass
@@ -63,25 +55,16 @@ class Tally:
 
 
 def predict(
-    model: Annotated[Path, typer.Argument(help="Model file, or run folder.")],
-    inputs: Annotated[list[str], typer.Argument(help="Pictures, folders and patterns such as 'in/*.jpg'.")],
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where results are written.")] = Path(
-        "predictions"
-    ),
-    score: Annotated[
-        float | None,
-        typer.Option(min=0, max=1, help="Lowest score; default: of each class the one with the best F1."),
-    ] = None,
-    max_dets: Annotated[
-        int | None, typer.Option(min=1, help="Detections of a picture; default: the model's.")
-    ] = None,
-    save_as: Annotated[
-        LabelFormat | None, typer.Option(help="Also write labels, to be corrected in an annotation tool.")
-    ] = None,
-    pictures: Annotated[bool, typer.Option(help="Write annotated pictures.")] = True,
-    tables: Annotated[bool, typer.Option(help="Write predictions.json and predictions.csv.")] = True,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
+    model: options.Model,
+    inputs: options.Inputs,
+    out: options.Out = Path("predictions"),
+    score: options.Score = None,
+    max_dets: options.MaxDets = None,
+    save_as: options.SaveAs = None,
+    pictures: options.Pictures = True,
+    tables: options.Tables = True,
+    device: options.Device = "auto",
+    as_json: options.AsJson = False,
 ) -> None:
     """Find objects in pictures: annotated copies, tables, and labels for annotation tools."""
     paths = find_pictures(inputs)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
+from frcnn.commands import options
 from frcnn.config import Config, PreprocessConfig
 from frcnn.recipes import RECIPES
 
@@ -14,9 +15,7 @@ CLASSES = 80
 """Parameters are counted for as many classes as COCO has."""
 
 
-def recipes(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
+def recipes(as_json: options.AsJson = False) -> None:
     """List the recipes that train understands."""
     rows = describe()
     if as_json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +68,11 @@ def _recipe_of(file: Path) -> str:
     name = values.get("recipe", "custom") if isinstance(values, dict) else "custom"
     whole = isinstance(values, dict) and set(Config.model_fields) <= set(values)
     return DEFAULT_RECIPE if name == "custom" or (whole and name not in RECIPES) else str(name)
+
+
+def settings_of(values: Mapping[str, object]) -> list[str]:
+    """Values that were given, by key of the configuration -> settings as ``--set`` takes them."""
+    return [f"{key}={value}" for key, value in values.items() if value is not None]
 
 
 def size_settings(config: Config, min_size: int | None) -> list[str]:

@@ -1,0 +1,140 @@
+"""The options of the verbs, each declared once: type, limits and help."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from frcnn.commands.setup import DEFAULT_RECIPE
+from frcnn.recipes import RECIPES
+
+
+class BadBoxes(StrEnum):
+    """What becomes of boxes that cannot be used."""
+
+    error = "error"
+    drop = "drop"
+
+
+class BadImage(StrEnum):
+    """What becomes of pictures that cannot be read."""
+
+    error = "error"
+    skip = "skip"
+
+
+class PrecisionChoice(StrEnum):
+    """Arithmetic of the training step."""
+
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
+    fp16 = "fp16"
+
+
+class ProtocolChoice(StrEnum):
+    """Rules of an evaluation."""
+
+    coco = "coco"
+
+
+class LabelFormat(StrEnum):
+    """Labels that annotation tools read."""
+
+    voc = "voc"
+    yolo = "yolo"
+    coco = "coco"
+
+
+def _option(text: str, name: str | None = None, metavar: str | None = None) -> typer.models.OptionInfo:
+    names = () if name is None else (name,)
+    option: typer.models.OptionInfo = typer.Option(*names, metavar=metavar, help=text)
+    return option
+
+
+def _at_least(low: int, text: str) -> typer.models.OptionInfo:
+    option: typer.models.OptionInfo = typer.Option(min=low, help=text)
+    return option
+
+
+def _share(text: str) -> typer.models.OptionInfo:
+    option: typer.models.OptionInfo = typer.Option(min=0, max=1, help=text)
+    return option
+
+
+Data = Annotated[Path, typer.Argument(help="Folder of the pictures and boxes.")]
+DataOrRun = Annotated[
+    Path | None,
+    typer.Argument(help="Folder of the pictures and boxes; not needed with --resume.", show_default=False),
+]
+Model = Annotated[Path, typer.Argument(help="Model file, or run folder.")]
+Inputs = Annotated[list[str], typer.Argument(help="Pictures, folders and patterns such as 'in/*.jpg'.")]
+
+Recipe = Annotated[str | None, _option(f"One of {', '.join(RECIPES)}; default {DEFAULT_RECIPE}.")]
+SizeRecipe = Annotated[str, _option("Whose picture size decides what is too small.")]
+Config = Annotated[Path | None, _option("Configuration as YAML.", metavar="FILE")]
+Settings = Annotated[
+    list[str] | None,
+    _option("Any key of the configuration; may be given many times.", "--set", "KEY=VALUE"),
+]
+Weights = Annotated[Path | None, _option("Model file to start from.", metavar="FILE")]
+BackboneWeights = Annotated[
+    Path | None, _option("Backbone weights in torchvision's or timm's naming.", metavar="FILE")
+]
+
+Epochs = Annotated[int | None, _at_least(1, "Passes over the training pictures.")]
+Time = Annotated[
+    str | None, _option("Fit the schedule to this much time: 90s, 30m, 1h30m.", metavar="DURATION")
+]
+Batch = Annotated[int | None, _at_least(1, "Pictures of a step on one device.")]
+LearningRate = Annotated[
+    float | None, _option("Learning rate for 16 pictures a step; scaled by the real number.")
+]
+Patience = Annotated[
+    int | None, _at_least(0, "Stop after so many validations without a better AP; 0: never.")
+]
+Precision = Annotated[PrecisionChoice | None, _option("Arithmetic of the training step.")]
+MinSize = Annotated[
+    int | None, _at_least(16, "Short side in pixels; the limit of the long side moves along.")
+]
+Seed = Annotated[int | None, _at_least(0, "Of weights, order, variation and held-out part.")]
+Deterministic = Annotated[bool, _option("Repeatable also on a GPU; slower.", "--deterministic")]
+
+Split = Annotated[str | None, _option("One split of the data; default: all pictures.")]
+TrainSplit = Annotated[str | None, _option("Split to train on.", "--train", "SPLIT")]
+ValSplit = Annotated[
+    str | None, _option("Split to validate on, a share to hold out (0.2), or none.", metavar="SPLIT")
+]
+BadBoxesOption = Annotated[
+    BadBoxes | None, _option("Boxes without area, not finite or outside: stop, or leave them out.")
+]
+BadImageOption = Annotated[BadImage | None, _option("Pictures that cannot be read: stop, or leave them out.")]
+Decode = Annotated[bool, _option("Decode every picture completely.", "--decode")]
+
+Device = Annotated[str, _option("auto, cpu, cuda, cuda:1 or mps.")]
+Devices = Annotated[int, _at_least(1, "Number of devices that share a step.")]
+
+Protocol = Annotated[ProtocolChoice, _option("How matches are counted.")]
+Floor = Annotated[float | None, _share("Lowest score that enters; default: the model's.")]
+Score = Annotated[
+    float | None, _share("Lowest score; default: of each class the one with the best F1 in validation.")
+]
+MaxDets = Annotated[int | None, _at_least(1, "Detections of a picture; default: the model's.")]
+SaveAs = Annotated[LabelFormat | None, _option("Also write labels, to be corrected in an annotation tool.")]
+Pictures = Annotated[bool, _option("Write annotated pictures.")]
+Tables = Annotated[bool, _option("Write predictions.json and predictions.csv.")]
+
+Name = Annotated[str | None, _option("Of the run folder; default: the recipe's.")]
+Runs = Annotated[Path, _option("Where run folders are made.", metavar="FOLDER")]
+Resume = Annotated[
+    Path | None, _option("Go on with a run; it keeps its configuration and data.", metavar="RUN")
+]
+Out = Annotated[Path, _option("Where results are written.", metavar="FOLDER")]
+OutOrNot = Annotated[Path | None, _option("Write evaluation.json and classes.csv there.", metavar="FOLDER")]
+AsJson = Annotated[bool, _option("Print JSON.", "--json")]
+JsonFile = Annotated[
+    str | None, _option("Write everything that was found as JSON; - is stdout.", "--json", "FILE")
+]
