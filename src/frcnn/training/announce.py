@@ -49,24 +49,13 @@ def check_notes(report: CheckReport) -> list[str]:
     ]
 
 
-def data_notes(train: Dataset, val: Dataset | None) -> list[str]:
-    """Sentences about classes that cannot be learned or not be measured."""
-    notes = []
-    missing = [n for n, count in zip(train.classes, train.class_counts(), strict=True) if not count]
-    if missing:
-        notes.append(f"no training picture shows {', '.join(missing)}: nothing can be learned of it")
-    if val is not None:
-        unseen = [n for n, count in zip(val.classes, val.class_counts(), strict=True) if not count]
-        if unseen:
-            notes.append(f"no validation picture shows {', '.join(unseen)}: its AP is n/a")
-    return notes
-
-
 def model_lines(network: FasterRCNN, config: Config) -> tuple[str, str]:
     """What is trained and what is frozen; how pictures are prepared."""
     trainable = sum(p.numel() for p in network.parameters() if p.requires_grad)
     frozen = sum(p.numel() for p in network.parameters() if not p.requires_grad)
-    places = sorted({".".join(n.split(".")[:3]) for n, p in network.named_parameters() if not p.requires_grad})
+    places = sorted(
+        {".".join(n.split(".")[:3]) for n, p in network.named_parameters() if not p.requires_grad}
+    )
     shown = f" ({', '.join(places[:4])}{', ...' if len(places) > 4 else ''})" if places else ""
     norm = {"frozen": "batch norm, frozen", "batch": "batch norm, trained", "group": "group norm"}
     origin = "from scratch" if config.backbone.weights == "none" else "pretrained"
@@ -79,8 +68,8 @@ def model_lines(network: FasterRCNN, config: Config) -> tuple[str, str]:
     return (
         f"trainable {trainable / 1e6:.1f} M / frozen {frozen / 1e6:.1f} M{shown}; "
         f"backbone norm: {norm[config.backbone.resolved_norm]} ({origin})",
-        f"pictures: {size}, padded to a multiple of {spec.pad_multiple}, RGB, mean {spec.mean}, std {spec.std}, "
-        f"{spec.method}; flip {config.data.flip:g}, scale {config.data.scale_jitter[0]:g} to "
+        f"pictures: {size}, padded to a multiple of {spec.pad_multiple}, RGB, mean {spec.mean}, "
+        f"std {spec.std}, {spec.method}; flip {config.data.flip:g}, scale {config.data.scale_jitter[0]:g} to "
         f"{config.data.scale_jitter[1]:g}",
     )
 
@@ -119,12 +108,15 @@ def anchor_lines(train: Dataset, network: FasterRCNN, config: Config) -> tuple[s
     if np.median(small) < smallest:
         scale = smallest / max(float(np.median(small)), 1.0)
         wish = round(config.preprocess.min_size * min(scale, 4.0) / 32) * 32
-        return f"{text} (mostly < {np.quantile(small, 0.9):.0f} px); try --set preprocess.min_size={wish}", True
+        return (
+            f"{text} (mostly < {np.quantile(small, 0.9):.0f} px); try --set preprocess.min_size={wish}",
+            True,
+        )
     return f"{text}; try other --set anchors.sizes or anchors.ratios", True
 
 
 def resized_objects(train: Dataset, config: Config) -> tuple[Floats, int]:
-    """(m, 2) height and width of the objects to learn, in pixels of the resized pictures; and their number."""
+    """(m, 2) height and width of the objects to learn, in pixels after resizing; and their number."""
     scales = np.ones((len(train), 2), np.float32)
     for i, (height, width) in enumerate(train.pictures.sizes):
         if height and width:
@@ -139,8 +131,8 @@ def resized_objects(train: Dataset, config: Config) -> tuple[Floats, int]:
 def best_anchor_iou(sizes: Floats, anchors: Anchors) -> Floats:
     """(m,) best IoU of objects of the given (height, width) with any anchor.
 
-    An object may lie anywhere, so its centre is half a stride off the nearest anchor in the worst case and on it in
-    the best; a quarter of a stride per axis is the mean, and that is taken.
+    An object may lie anywhere, so its centre is half a stride off the nearest anchor in the worst case and on
+    it in the best; a quarter of a stride per axis is the mean, and that is taken.
     """
     objects = torch.as_tensor(sizes)
     half = objects.flip(1) / 2  # (m, 2): x, y

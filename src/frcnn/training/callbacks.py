@@ -98,7 +98,7 @@ class Recorder(pl.Callback):
         self._journal.start_bar(module.task.schedule.steps, module.step)
         self._spoken = time.monotonic()
         self._restore = self._interrupt.listen(self._journal.say)
-        self._restore.__enter__()  # after Lightning's own handlers, which would end the run in the middle of a step
+        self._restore.__enter__()  # after Lightning's own handlers, which would end the run within a step
         if trainer.is_global_zero and module.task.resumed is None:
             self._keeper.save_state(module, trainer)
 
@@ -109,8 +109,17 @@ class Recorder(pl.Callback):
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
-        """Give the signals back."""
+        """Give the signals back; after an interruption keep the weights as they are."""
         self._end()
+        # a loader process may die of the same signal and be reported first
+        asked = self._interrupt.asked or isinstance(exception, Interrupted | KeyboardInterrupt)
+        if asked and trainer.is_global_zero:
+            module, folder = _ours(pl_module), self._keeper.folder
+            self._keeper.save_last(module)
+            self._journal.say(
+                f"interrupted at step {module.step}: {folder.last} holds the weights as they are, "
+                f"{folder.state} the last whole epoch ({module.epoch}); go on with --resume {folder.path}"
+            )
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the means anew."""
@@ -134,7 +143,9 @@ class Recorder(pl.Callback):
             )
         self._progress(module)
         if self._deadline is not None and time.monotonic() > self._deadline and not trainer.should_stop:
-            self._journal.note(f"time budget reached at step {module.step} of {schedule.steps}: evaluating now")
+            self._journal.note(
+                f"time budget reached at step {module.step} of {schedule.steps}: evaluating now"
+            )
             trainer.should_stop = True
         self._interrupt.check()
 

@@ -14,8 +14,8 @@ Network = TypeVar("Network", bound=nn.Module)
 class Average(Generic[Network]):
     """A second network whose parameters follow those of the first as a moving average.
 
-    The decay is min(decay, (1 + t) / (10 + t)) at update t = 1, 2, ..., because the average of a short run would else
-    stay near its start. Buffers (the statistics of a batch norm) are copied.
+    The decay is min(decay, (1 + t) / (10 + t)) at update t = 1, 2, ..., because in a short run
+    the average would else stay near its start. Buffers (the statistics of a batch norm) are copied.
 
     Attributes:
         network: the averaged network; the trained one itself where ``decay`` is 0.
@@ -39,12 +39,13 @@ class Average(Generic[Network]):
             return
         self.updates += 1
         # a frozen parameter never moves, so only what is trained needs the arithmetic
-        pairs = [
-            (mine, theirs)
-            for mine, theirs in zip(self.network.parameters(), network.parameters(), strict=True)
-            if theirs.requires_grad
-        ]
-        torch._foreach_lerp_([a for a, _ in pairs], [b for _, b in pairs], 1 - self.current_decay())
+        mine_now: list[Tensor] = []
+        theirs_now: list[Tensor] = []
+        for mine, theirs in zip(self.network.parameters(), network.parameters(), strict=True):
+            if theirs.requires_grad:
+                mine_now.append(mine)
+                theirs_now.append(theirs)
+        torch._foreach_lerp_(mine_now, theirs_now, 1 - self.current_decay())
         for mine, theirs in zip(self.network.buffers(), network.buffers(), strict=True):
             mine.copy_(theirs)
 

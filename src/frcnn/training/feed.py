@@ -13,7 +13,7 @@ from frcnn.model.preprocess import pad_batch, prepare
 
 
 class Feed:
-    """Iterating gives the batches of the coming epoch; the position in the data is the number of finished epochs.
+    """Iterating gives the batches of the coming epoch; the place in the data is the finished epochs.
 
     Attributes:
         epoch: of the next iteration, from 0.
@@ -65,9 +65,7 @@ def make_loaders(
     train: Dataset, val: Dataset | None, config: Config, rank: int = 0, world: int = 1
 ) -> tuple[Loader, Loader | None]:
     """Training and validation batches of one rank."""
-    first = train_loader(
-        train, config, prepare, pad_batch, seed=config.train.seed, rank=rank, world=world
-    )
+    first = train_loader(train, config, prepare, pad_batch, seed=config.train.seed, rank=rank, world=world)
     if val is None:
         return first, None
     return first, eval_loader(val, config, prepare, pad_batch, config.eval.batch, rank=rank, world=world)

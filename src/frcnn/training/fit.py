@@ -11,6 +11,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.plugins.precision import MixedPrecision
+from torch.multiprocessing import ProcessRaisedException
 
 from frcnn.data.loader import Loader
 from frcnn.data.sample import DataError
@@ -48,14 +49,16 @@ def fit(
         try:
             trainer.fit(module)
         except (Interrupted, KeyboardInterrupt, SystemExit):
-            raise _interrupted(keeper, module, journal) from None
+            raise KeyboardInterrupt from None
         except DataError as error:
             raise TrainingStopped(f"a picture could not be read while training: {error}") from error
         except torch.OutOfMemoryError as error:
             raise TrainingStopped(_out_of_memory(module)) from error
+        except ProcessRaisedException as error:
+            raise _from_rank(error) from None
         except RuntimeError:
             if interrupt.asked:  # a loader process died of the same signal
-                raise _interrupted(keeper, module, journal) from None
+                raise KeyboardInterrupt from None
             raise
     return module
 
@@ -64,7 +67,7 @@ def _trainer(task: Task, device: torch.device, recorder: Recorder, done: int) ->
     world = task.schedule.devices
     index = device.index or 0
     accelerator = {"cuda": "gpu"}.get(device.type, device.type)
-    plugins: list[Any] = []
+    plugins: Any = None
     precision: Any = task.precision.lightning
     if task.precision.format == "fp16":
         scaler = torch.amp.GradScaler(device.type)
@@ -76,7 +79,7 @@ def _trainer(task: Task, device: torch.device, recorder: Recorder, done: int) ->
         devices=list(range(index, index + world)) if accelerator == "gpu" else world,
         strategy="ddp_spawn" if world > 1 else "auto",
         precision=precision,
-        plugins=plugins or None,
+        plugins=plugins,
         min_epochs=0,  # a deadline may end the first epoch
         max_epochs=task.schedule.epochs - done,
         accumulate_grad_batches=task.schedule.accumulate,
@@ -92,14 +95,12 @@ def _trainer(task: Task, device: torch.device, recorder: Recorder, done: int) ->
     )
 
 
-def _interrupted(keeper: Keeper, module: TrainingModule, journal: Journal) -> KeyboardInterrupt:
-    keeper.save_last(module)
-    folder = keeper.folder
-    journal.say(
-        f"interrupted at step {module.step}: {folder.last} holds the weights as they are, "
-        f"{folder.state} the last whole epoch ({module.epoch}); go on with --resume {folder.path}"
-    )
-    return KeyboardInterrupt()
+def _from_rank(error: ProcessRaisedException) -> BaseException:
+    """What the process of one device raised, from the last line of its traceback."""
+    last = str(error).strip().splitlines()[-1]
+    if last.startswith(f"{Interrupted.__module__}.{Interrupted.__qualname__}"):
+        return KeyboardInterrupt()
+    return TrainingStopped(last.partition(": ")[2] or last)
 
 
 def _out_of_memory(module: TrainingModule) -> str:
@@ -109,8 +110,9 @@ def _out_of_memory(module: TrainingModule) -> str:
     if batch is not None:
         counts = batch.targets.real.sum(1).tolist()
         what = f" with a batch of {tuple(batch.images.pixels.shape)} and {counts} objects"
+    half = max(config.train.batch // 2, 1)
     return (
-        f"the GPU's memory is full at step {module.step + 1}{what}; use --batch {max(config.train.batch // 2, 1)} "
+        f"the GPU's memory is full at step {module.step + 1}{what}; use --batch {half} "
         f"--set train.accumulate={config.train.accumulate * 2}, or --set preprocess.min_size="
         f"{config.preprocess.min_size * 3 // 4}, or --set train.precision=bf16"
     )

@@ -1,4 +1,4 @@
-"""The folder of a run: which files it holds, and how they are written so that a killed run leaves no half file."""
+"""The folder of a run: which files it holds, and how a killed run leaves no half-written one."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ COLUMNS = (
     "images_per_second",
     "data_share",
 )
-"""Columns of ``metrics.csv``. A row without ``val_total`` and ``AP`` was written within an epoch or without validation."""
+"""Columns of ``metrics.csv``. A row without ``val_total``: within an epoch, or without validation."""
 
 Row = Mapping[str, float | int | None]
 
@@ -47,7 +47,11 @@ def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 file in one piece."""
-    write_atomic(path, lambda temporary: Path.write_text(temporary, text, encoding="utf-8") and None)
+
+    def write(temporary: Path) -> None:
+        temporary.write_text(text, encoding="utf-8")
+
+    write_atomic(path, write)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """How long a run will take and how much memory it needs, from a few real steps before the first epoch.
 
-The steps are made on a copy of the network, and every epoch starts its random generators anew, so that a run is the
-same with a forecast and without.
+The steps are made on a copy of the network, and every epoch starts its random generators anew, so a run is
+the same with a forecast and without.
 """
 
 from __future__ import annotations
@@ -60,9 +60,9 @@ class Forecast:
         """One line for the log."""
         where = "of the GPU" if self.device.type == "cuda" else "of this process"
         return (
-            f"forecast: {duration(self.seconds(schedule))} for {schedule.epochs} epochs of {schedule.batches} "
-            f"batches ({self.step:.2f} s each, validation {duration(self.evaluation)}), up to "
-            f"{self.memory / 2**30:.1f} GiB {where} at {self.largest[0]}x{self.largest[1]}"
+            f"forecast: {duration(self.seconds(schedule))} for {schedule.epochs} epochs of "
+            f"{schedule.batches} batches ({self.step:.2f} s each, validation {duration(self.evaluation)}), "
+            f"up to {self.memory / 2**30:.1f} GiB {where} at {self.largest[0]}x{self.largest[1]}"
         )
 
 

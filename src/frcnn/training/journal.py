@@ -1,4 +1,4 @@
-"""What a run says: lines on the terminal and in ``log.txt``, and a progress bar where somebody is watching."""
+"""What a run says: lines on the terminal and in ``log.txt``, and a progress bar where somebody looks."""
 
 from __future__ import annotations
 

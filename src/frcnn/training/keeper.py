@@ -81,7 +81,7 @@ class Keeper:
         return better
 
     def save(self, module: TrainingModule, trainer: pl.Trainer, better: bool) -> None:
-        """Write ``last.safetensors``, where better ``best.safetensors`` and ``evaluation.json``, and the state."""
+        """Write the state, ``last.safetensors``, and where better ``best.safetensors`` and its evaluation."""
         checkpoint = self.checkpoint(module)
         save_checkpoint(self.folder.last, checkpoint)
         if better:

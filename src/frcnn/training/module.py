@@ -1,4 +1,4 @@
-"""The network as Lightning trains it: one step, one validation pass, the optimizer, and the averaged weights."""
+"""The network as Lightning trains it: one step, one validation pass, the optimizer, the averaged weights."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Task:
 class TrainingModule(pl.LightningModule):
     """Trains ``network`` and keeps the average of its weights.
 
-    Epochs, batches and steps are counted here over the whole run, because a resumed run is a new one to Lightning.
+    Epochs, batches and steps are counted here over the whole run, because to Lightning a resumed run is new.
 
     Attributes:
         network: under training.
@@ -71,7 +71,7 @@ class TrainingModule(pl.LightningModule):
         super().__init__()
         self.network, self.task = network, task
         self.average = Average(network, task.config.train.ema)
-        self.average.network.config = validation_config(task.config)  # only detection reads what differs in it
+        self.average.network.config = validation_config(task.config)  # differs for detection only
         self.epoch = self.batches = self.step = 0
         self.validation: Validation | None = None
         self.latest: Batch | None = None
@@ -142,7 +142,7 @@ class TrainingModule(pl.LightningModule):
         """Move a batch beside the running step."""
         return batch.to(device, non_blocking=True)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # type: ignore[override]
         """The total loss of a batch."""
         self.latest = batch
         seed = mix_seed("step", self.task.config.train.seed, self.batches, self.global_rank)
@@ -182,7 +182,7 @@ class TrainingModule(pl.LightningModule):
         """Start from nothing."""
         self._collector = Collector()
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:  # type: ignore[override]
         """Losses and detections of the averaged weights; the noise is the same in every validation."""
         output = self.validate_batch(batch, batch_idx)
         self.found = output.detections

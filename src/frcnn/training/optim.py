@@ -1,7 +1,7 @@
 """The optimizer and the learning rate of every step.
 
-The rate of a recipe is stated for 16 pictures a step and scaled by the real number, so that a smaller batch does not
-diverge. Biases and norm layers (every parameter of one dimension) carry no weight decay.
+The rate of a recipe is stated for 16 pictures a step and scaled by the real number, so that a small batch
+does not diverge. Biases and norm layers (every parameter of one dimension) carry no weight decay.
 """
 
 from __future__ import annotations

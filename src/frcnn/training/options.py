@@ -24,8 +24,8 @@ class TrainOptions:
         name: of the run folder; None: the recipe's. A number is added where the folder exists.
         runs: folder of the run folders.
         train: split to train on; None: "train", else "trainval", else all pictures.
-        val: split to validate on, "none", or a share of the training pictures to hold out; None: "val" if there
-            is one, else the share of the configuration (``data.val``).
+        val: split to validate on, "none", or a share of the training pictures to hold out where the data set
+            has no split "val"; None: "val" if there is one, else the configuration's share (``data.val``).
         time: "90s", "30m", "1h30m": fit the number of epochs to this much time, evaluation included.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
         devices: number of devices; more than one trains with DDP.

@@ -103,7 +103,9 @@ def check_resumed(state: TrainState, config: Config, data: TrainData) -> None:
     """
     wanted = config.model_dump(mode="json")
     lines = [
-        line for line in differences(state.config, wanted) if not line.startswith(tuple(f"{k}:" for k in FREE_KEYS))
+        line
+        for line in differences(state.config, wanted)
+        if not line.startswith(tuple(f"{k}:" for k in FREE_KEYS))
     ]
     if lines:
         raise StateError(
@@ -124,7 +126,11 @@ def check_resumed(state: TrainState, config: Config, data: TrainData) -> None:
 
 
 def choose_data(
-    data: str | Path | Dataset | None, options: TrainOptions, config: Config, run: Path | None, state: TrainState | None
+    data: str | Path | Dataset | None,
+    options: TrainOptions,
+    config: Config,
+    run: Path | None,
+    state: TrainState | None,
 ) -> TrainData:
     """Read, check and divide the pictures.
 
@@ -184,7 +190,9 @@ def raise_limits(config: Config, train: Dataset) -> tuple[Config, list[str]]:
     return config.model_copy(update={"roi": roi, "proposals": proposals}), [note]
 
 
-def build_network(config: Config, classes: tuple[str, ...], options: TrainOptions) -> tuple[FasterRCNN, list[str]]:
+def build_network(
+    config: Config, classes: tuple[str, ...], options: TrainOptions
+) -> tuple[FasterRCNN, list[str]]:
     """The network with the weights it starts from, and notes about them.
 
     Raises:

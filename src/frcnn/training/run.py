@@ -49,8 +49,8 @@ class Run:
         folder: everything it wrote.
         detector: the averaged weights of the best validation AP; without validation those of the last step.
         metrics: COCO numbers of the best validation; empty without one.
-        report: the whole report of the best validation; None without one, for a resumed run whose best epoch lies
-            before, and where several devices trained (then ``evaluation.json`` has it).
+        report: the whole report of the best validation; None without one, for a resumed run whose best epoch
+            lies before, and where several devices trained (then ``evaluation.json`` has it).
     """
 
     folder: Path
@@ -139,9 +139,7 @@ def _prepare(
         notes = [*notes, *loaded]
         schedule = _schedule(config, 1, options.devices)
     network.to(device)
-    return _Prepared(
-        options, config, chosen, network, device, precision, schedule, tuple(notes), state
-    )
+    return _Prepared(options, config, chosen, network, device, precision, schedule, tuple(notes), state)
 
 
 def _schedule(config: Config, batches: int, devices: int) -> Schedule:
@@ -161,7 +159,7 @@ def _schedule(config: Config, batches: int, devices: int) -> Schedule:
 def _look_ahead(
     prepared: _Prepared, loaders: tuple[Loader, Loader | None], left: float | None, journal: Journal
 ) -> tuple[_Prepared, float]:
-    """Say what is trained, measure, and fit the schedule to a time budget; seconds of a validation come back, too."""
+    """Say what is trained, measure, fit the schedule to a time budget; also gives validation seconds."""
     _announce(prepared, journal)
     if left is None and not prepared.options.forecast:
         return prepared, 0.0
@@ -189,8 +187,7 @@ def _announce(prepared: _Prepared, journal: Journal) -> None:
     (journal.note if warn else journal.say)(anchors)
     journal.say(prepared.precision.describe())
     notes = prepared.notes if prepared.state is None else tuple(prepared.state.notes)
-    lines = (frozen, *notes, *announce.check_notes(data.report))
-    for line in (*lines, *announce.data_notes(data.train, data.val), *announce.model_notes(network, config)):
+    for line in (frozen, *notes, *announce.check_notes(data.report), *announce.model_notes(network, config)):
         if line not in journal.notes:
             journal.note(line)
     if data.val is None:
@@ -218,7 +215,9 @@ def _run(
         assert options.resume is not None
         folder = _folder_of(options.resume)
     journal.open(folder)
-    journal.say(f"run folder: {folder.path}" + ("" if state is None else f", resumed after epoch {state.epoch}"))
+    journal.say(
+        f"run folder: {folder.path}" + ("" if state is None else f", resumed after epoch {state.epoch}")
+    )
     keeper = Keeper(folder, data.train.classes, data.source, data.digest, journal)
     if state is not None:
         keeper.resume(state)

@@ -1,8 +1,9 @@
 """``last.ckpt``: everything that makes a resumed run equal to one that was never interrupted.
 
-There is no state of a random generator in it, because none is carried from epoch to epoch: every epoch starts all
-generators anew from (seed, epoch, rank), the noise of a step comes from (seed, step, rank), and the variation of a
-picture from (seed, epoch, position). The file holds tensors and plain values and is read with ``weights_only=True``.
+There is no state of a random generator in it, because none is carried from epoch to epoch: every epoch starts
+all generators anew from (seed, epoch, rank), the noise of a step comes from (seed, step, rank), and the
+variation of a picture from (seed, epoch, position). The file holds tensors and plain values; it is read with
+``weights_only=True``.
 """
 
 from __future__ import annotations

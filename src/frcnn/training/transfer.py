@@ -1,4 +1,4 @@
-"""Start from a trained detector of other classes: what fits is loaded, what depends on the classes is begun anew."""
+"""Start from a trained detector, also of other classes: only what depends on the classes is begun anew."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ SHOWN = 5
 def start_from(network: FasterRCNN, classes: Sequence[str], path: str | Path) -> str:
     """Load the weights of a model file into ``network``.
 
-    Layers that have rows for classes may differ in the number of classes: classes of the same name keep their rows
-    (and so does the background), the others stay as they were initialised. Nothing else may differ.
+    Layers that have rows for classes may differ in the number of classes: classes of the same name keep their
+    rows (and so does the background), the others stay as they were initialised. Nothing else may differ.
 
     Args:
         network: built for ``classes``.
@@ -35,7 +35,7 @@ def start_from(network: FasterRCNN, classes: Sequence[str], path: str | Path) ->
     stored = load_checkpoint(path)
     wanted, state = network.state_dict(), dict(stored.state)
     same = tuple(classes) == stored.classes
-    rows = {} if same else _class_rows(network, wanted, state, stored.classes, classes)
+    rows: dict[str, Tensor] = {} if same else _class_rows(network, wanted, state, stored.classes, classes)
     problems = [f"{k} is missing" for k in wanted if k not in state]
     problems += [f"{k} is not known" for k in state if k not in wanted]
     problems += [
@@ -84,7 +84,7 @@ def _class_rows(
 
 
 def _rows_per_class(network: FasterRCNN) -> dict[str, int]:
-    """The box head's tensors whose first dimension grows with the number of classes, and by how much for each."""
+    """The box head's tensors that grow with the number of classes, and by how many rows for each."""
     make, width, classes = network.parts.box_head, network.fpn.channels, network.num_classes + 1
     with torch.device("meta"):  # shapes only
         other = make(width, classes) if make else BoxHead(width, classes, network.config.roi)

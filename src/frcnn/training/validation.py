@@ -79,7 +79,8 @@ class Collector:
         if self._rows:
             rows = torch.cat(self._rows)[torch.cat(self._valid)]
             sums = torch.stack(self._losses).sum(0)
-        self._rows, self._valid, self._losses = [], [], []
+        for kept in (self._rows, self._valid, self._losses):
+            kept.clear()
         return rows, sums
 
 

@@ -1,7 +1,7 @@
 """Stops a run whose loss is no number any more, and says which pictures it was.
 
-On a CPU every step is looked at before the weights change. On a GPU looking means waiting, so a flag on the device
-makes the optimizer skip this and all following steps, and the host reads it every ``INTERVAL`` steps.
+On a CPU every step is looked at before the weights change. On a GPU looking means waiting, so a flag on the
+device makes the optimizer skip this and all following steps, and the host reads it every ``INTERVAL`` steps.
 
 Letters: N pictures, G padded objects, T steps between two looks.
 """
@@ -22,7 +22,7 @@ INTERVAL = 20
 PARTS = tuple(f.name for f in fields(Losses))
 
 
-class TrainingStopped(RuntimeError):
+class TrainingStopped(RuntimeError):  # noqa: N818 (it says what happened)
     """A run that cannot go on; the message says why and what to change."""
 
 
@@ -108,7 +108,7 @@ class LossWatch:
         raise TrainingStopped(_sentence(content))
 
     def take(self) -> dict[str, float]:
-        """Mean losses by name and ``total`` since the last call, which starts the sums anew; waits for the device."""
+        """Mean losses by name and ``total`` since the last call; starts anew, and waits for the device."""
         values = self.sums.tolist()
         self.sums.zero_()
         count = max(values[-1], 1.0)
@@ -139,7 +139,7 @@ def _sentence(content: dict[str, Any]) -> str:
     parts = ", ".join(f"{name} {value:.4g}" for name, value in content["losses"].items())
     paths = ", ".join(p["path"] for p in content["pictures"])
     return (
-        f"the loss stopped being a finite number at step {content['step']} (epoch {content['epoch']}): {parts}; "
-        f"lr {content['lr']:.4g}, gradient norm {content['gradient_norm']:.4g}; pictures: {paths}. "
-        "Look at the boxes of these pictures in nan_step.json, or train with a lower rate (--set train.lr=...)"
+        f"the loss stopped being a finite number at step {content['step']} (epoch {content['epoch']}): "
+        f"{parts}; lr {content['lr']:.4g}, gradient norm {content['gradient_norm']:.4g}; pictures: {paths}. "
+        "Look at their boxes in nan_step.json, or train with a lower rate (--set train.lr=...)"
     )

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny import PICTURES, tiny_config, write_voc
+
+from frcnn.config import AnchorConfig
+from frcnn.data.open import open_dataset
+from frcnn.model.anchors import Anchors
+from frcnn.model.detector import FasterRCNN
+from frcnn.training.announce import anchor_lines, best_anchor_iou, class_table, model_lines, model_notes
+
+ANCHORS = Anchors(AnchorConfig(sizes=((32.0,), (64.0,)), ratios=(1.0,)), (8, 16))
+
+
+def test_class_table_counts_background(voc: Path) -> None:
+    data = open_dataset(voc)
+    lines = class_table(data.subset("train"), None)
+    assert lines[0].split() == ["id", "name", "images", "boxes"]
+    assert lines[1].split()[:4] == ["0", "blue", "3", "3"] and "few boxes" in lines[1]
+    assert lines[3] == "train images 5: 4 with boxes, 1 background (kept)"
+
+
+@pytest.mark.parametrize(
+    ("size", "low", "high"), [((32, 32), 0.7, 0.9), ((64, 64), 0.7, 0.9), ((8, 8), 0.03, 0.07)]
+)
+def test_best_anchor_iou(size: tuple[int, int], low: float, high: float) -> None:
+    assert len(best_anchor_iou(np.zeros((0, 2), np.float32), ANCHORS)) == 0
+    assert low < float(best_anchor_iou(np.array([size], np.float32), ANCHORS)[0]) < high
+
+
+def test_small_objects_are_warned_about(tmp_path: Path) -> None:
+    config = tiny_config()
+    network = FasterRCNN(config, 1)
+    small = write_voc(tmp_path / "small", {"train": [[("red", 10, 10, 13, 13)], [("red", 40, 30, 43, 33)]]})
+    line, warn = anchor_lines(open_dataset(small), network, config)
+    assert warn and "100% of 2 boxes < 0.5 (mostly < 3 px); try --set preprocess.min_size=" in line
+    good = write_voc(tmp_path / "good", {"train": PICTURES})
+    line, warn = anchor_lines(open_dataset(good), network, config)
+    assert not warn and "0% of 5 boxes" in line
+    empty = open_dataset(good).subset([3])
+    assert anchor_lines(empty, network, config) == ("anchors: no object to compare them with", False)
+
+
+def test_what_is_frozen_is_said() -> None:
+    config = tiny_config()
+    network = FasterRCNN(config, 2)
+    assert "frozen 0.0 M;" in model_lines(network, config)[0]
+    network.backbone.requires_grad_(False)
+    assert "(backbone.net" in model_lines(network, config)[0]
+
+
+def test_trained_batch_norm_with_few_pictures_is_noted() -> None:
+    config = tiny_config(batch=2)
+    assert model_notes(FasterRCNN(config, 2), config) == []
+    config = config.model_copy(update={"backbone": config.backbone.model_copy(update={"norm": "batch"})})
+    assert "--batch 4" in model_notes(FasterRCNN(config, 2), config)[0]
