@@ -165,6 +165,10 @@ def test_number_of_workers_changes_nothing(dataset: Dataset) -> None:
         assert all(equal(a, b) for a, b in zip(batches, alone[epoch], strict=True))
     assert not equal(alone[0][0], alone[1][0])
     assert len(children()) == 2
+    loader.set_epoch(0)
+    assert equal(next(iter(loader)), alone[0][0]), "an epoch may be left early"
+    loader.set_epoch(1)
+    assert all(equal(a, b) for a, b in zip(loader, alone[1], strict=True))
     loader.close()
     assert not children()
     loader.set_epoch(1)
