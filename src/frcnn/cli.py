@@ -78,10 +78,8 @@ def run(arguments: Sequence[str]) -> int:
     try:
         code: Any = app(args=words, prog_name="frcnn", standalone_mode=False)
         sys.stdout.flush()
-        return code if isinstance(code, int) else OK
     except (KeyboardInterrupt, typer.Abort):
-        print("frcnn: interrupted", file=sys.stderr)
-        return INTERRUPTED
+        code = INTERRUPTED
     except BrokenPipeError:  # the reader of our output went away, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
@@ -90,7 +88,9 @@ def run(arguments: Sequence[str]) -> int:
             traceback.print_exc()
         message, code = describe(error)
         print(f"frcnn: {message}", file=sys.stderr)
-        return code
+    if code == INTERRUPTED:  # some versions of typer return this themselves
+        print("frcnn: interrupted", file=sys.stderr)
+    return code if isinstance(code, int) else OK
 
 
 def describe(error: Exception) -> tuple[str, int]:

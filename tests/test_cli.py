@@ -1,0 +1,363 @@
+"""The command line: exit codes, messages, output for machines."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import frcnn
+from frcnn.cli import run
+from frcnn.commands import setup
+from frcnn.commands.predict import find_pictures
+
+SIZE = 96
+OBJECT = (
+    "<object><name>{name}</name><difficult>0</difficult><bndbox><xmin>{x1}</xmin><ymin>{y1}</ymin>"
+    "<xmax>{x2}</xmax><ymax>{y2}</ymax></bndbox></object>"
+)
+
+
+def add_picture(folder: Path, name: str, boxes: list[tuple[str, int, int, int, int]]) -> None:
+    pixels = np.random.default_rng(len(list(folder.glob("*.jpg")))).integers(
+        0, 255, (SIZE, SIZE, 3), np.uint8
+    )
+    Image.fromarray(pixels).save(folder / f"{name}.jpg")
+    objects = "\n".join(OBJECT.format(name=n, x1=a, y1=b, x2=c, y2=d) for n, a, b, c, d in boxes)
+    size = f"<size><width>{SIZE}</width><height>{SIZE}</height><depth>3</depth></size>"
+    text = f"<annotation>\n<filename>{name}.jpg</filename>\n{size}\n{objects}\n</annotation>\n"
+    (folder / f"{name}.xml").write_text(text, encoding="utf-8")
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Four annotated pictures and a background one, flat in a folder."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for number in range(4):
+        add_picture(folder, f"p{number}", [("cat", 5, 5, 40, 50), ("dog", 30, 20, 90, 80)])
+    add_picture(folder, "p4", [])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model file with random heads that finds something in everything."""
+    config = frcnn.recipe("lite0-fpn")
+    spec = config.preprocess.model_copy(update={"min_size": 64, "max_size": 128})
+    detector = frcnn.Detector.from_config(config.model_copy(update={"preprocess": spec}), ["cat", "dog"])
+    path = tmp_path_factory.mktemp("model") / "best.safetensors"
+    detector.save(path)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def one_sentence(capsys: pytest.CaptureFixture[str]) -> str:
+    """What stderr says; it is one line and no traceback."""
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("frcnn: ")
+    assert len(error.splitlines()) == 1, error
+    return error
+
+
+# ---- usage
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["tain"], "train"),
+        (["train", "x", "--epoch", "3"], "--epochs"),
+        (["train", "x", "--epochs", "0"], "--epochs"),
+        (["train", "x", "--precision", "fp8"], "bf16"),
+        (["train"], "no data"),
+        (["predict", "model"], "inputs"),
+        (["eval", "model"], "data"),
+    ],
+)
+def test_bad_usage(words: list[str], hint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(words) == 2
+    assert hint in one_sentence(capsys).lower()
+
+
+def test_no_words_show_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    run([])
+    shown = capsys.readouterr()
+    for verb in ("train", "eval", "predict", "check", "recipes", "demo", "doctor"):
+        assert f"  {verb} " in shown.out + shown.err
+
+
+def test_version_and_module() -> None:
+    done = subprocess.run([sys.executable, "-m", "frcnn", "--version"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, f"frcnn {frcnn.__version__}")
+
+
+def test_debug_shows_where(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["check", "nowhere", "--debug"]) == 2
+    error = capsys.readouterr().err
+    assert "Traceback" in error
+    assert error.strip().splitlines()[-1].startswith("frcnn: nowhere: no such folder")
+
+
+# ---- bad input of train: exit code 2 and nothing written
+
+
+def refused(words: list[str], hint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["train", *words]) == 2
+    assert hint in one_sentence(capsys)
+    assert not Path("runs").exists()
+
+
+def test_missing_folder(capsys: pytest.CaptureFixture[str]) -> None:
+    refused(["nowhere"], "nowhere: no such folder", capsys)
+
+
+def test_empty_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "empty").mkdir()
+    refused(["empty"], "empty", capsys)
+
+
+def test_empty_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for part in ("JPEGImages", "Annotations", "ImageSets/Main"):
+        (tmp_path / "devkit" / part).mkdir(parents=True)
+    add_picture(tmp_path / "devkit" / "JPEGImages", "a", [("cat", 5, 5, 40, 50)])
+    (tmp_path / "devkit/JPEGImages/a.xml").rename(tmp_path / "devkit/Annotations/a.xml")
+    (tmp_path / "devkit/ImageSets/Main/train.txt").write_text("")
+    refused(["devkit", "--train", "train"], 'split "train" is empty', capsys)
+
+
+def test_unknown_split(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    refused([str(data), "--train", "trian"], 'no split "trian"', capsys)
+
+
+def test_broken_xml(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (data / "p1.xml").write_text("<annotation>\n<object>\n</annotation>\n")
+    refused([str(data)], "p1.xml:3", capsys)
+
+
+def test_truncated_jpeg(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = (data / "p2.jpg").read_bytes()
+    (data / "p2.jpg").write_bytes(whole[: len(whole) // 2])
+    refused([str(data)], "p2.jpg", capsys)
+
+
+def test_box_without_area(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    add_picture(data, "p3", [("cat", 50, 40, 50, 40), ("dog", 30, 20, 90, 80)])
+    refused([str(data)], "--bad-boxes drop", capsys)
+
+
+def test_unknown_recipe(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    refused([str(data), "--recipe", "lite-fpn"], "did you mean 'lite0-fpn'", capsys)
+
+
+def test_typo_in_set(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    refused([str(data), "--set", "train.epoch=3"], "did you mean 'train.epochs'", capsys)
+
+
+def test_bad_value_in_set(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    refused([str(data), "--set", "roi.nms_iou=2"], "roi.nms_iou", capsys)
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["--config", "none.yaml"], "none.yaml: cannot be read"),
+        (["--weights", "none.safetensors"], "none.safetensors: no such model file"),
+        (["--resume", "runs/none"], "no run to resume"),
+        (["--device", "cuda:99"], "cuda:99"),
+        (["--time", "soon"], "soon"),
+        (["--val", "nosuch"], 'no split "nosuch"'),
+    ],
+)
+def test_bad_options(words: list[str], hint: str, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    refused([str(data), *words], hint, capsys)
+
+
+def test_training_without_lightning(
+    data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(setup.importlib.util, "find_spec", lambda name: None)
+    refused([str(data)], 'pip install "frcnn[train]"', capsys)
+
+
+# ---- what training itself may end with
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(KeyboardInterrupt(), 130), (RuntimeError("the engine stopped"), 1), (ValueError("odd data"), 2)],
+    ids=["ctrl-c", "failed", "data"],
+)
+def test_exit_codes(
+    error: BaseException,
+    code: int,
+    data: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    import frcnn.training.run
+
+    def fail(*arguments: object, **options: object) -> None:
+        raise error
+
+    monkeypatch.setattr(frcnn.training.run, "train", fail)
+    assert run(["train", str(data)]) == code
+    one_sentence(capsys)
+
+
+# ---- configuration files
+
+
+def test_a_partial_file_builds_on_its_recipe(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("recipe: vgg16\ntrain: {epochs: 3}\n")
+    config = setup.base_config(None, file)
+    assert config is not None
+    assert (config.recipe, config.train.epochs, config.backbone.name) == ("vgg16", 3, "vgg16")
+    assert setup.base_config(None, None) is None
+
+
+def test_a_file_with_an_unknown_recipe(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("recipe: vgg61\n")
+    with pytest.raises(frcnn.ConfigError, match="vgg16"):
+        setup.base_config(None, file)
+
+
+def test_min_size_moves_both_limits() -> None:
+    config = frcnn.recipe("r50-fpn")
+    assert setup.size_settings(config, None) == []
+    assert setup.size_settings(config, 400) == ["preprocess.min_size=400", "preprocess.max_size=666"]
+
+
+# ---- check, recipes, doctor
+
+
+def test_check_counts_background(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["check", str(data)]) == 0
+    shown = capsys.readouterr().out
+    assert "images 5: 4 with boxes, 1 background (kept)" in shown
+    assert [line.split() for line in shown.splitlines()[1:3]] == [
+        ["0", "cat", "4", "4"],
+        ["1", "dog", "4", "4"],
+    ]
+
+
+def test_check_finds_and_writes(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    add_picture(data, "p3", [("cat", 50, 40, 50, 40)])
+    assert run(["check", str(data), "--json", "-"]) == 2
+    found = json.loads(capsys.readouterr().out)
+    errors = [f for f in found["findings"] if f["severity"] == "error"]
+    assert [(e["code"], Path(e["path"]).name, e["line"] > 0) for e in errors] == [("D01", "p3.xml", True)]
+    assert run(["check", str(data), "--bad-boxes", "drop", "--json", "out/found.json"]) == 0
+    assert json.loads(Path("out/found.json").read_text())["counts"]["images"] == 5
+
+
+def test_recipes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["recipes", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in rows] == ["lite0-fpn", "vgg16", "r50-fpn", "r50-fpn-v2"]
+    assert all(row["parameters"] > 1e6 and row["description"] and row["input"] for row in rows)
+    assert run(["recipes"]) == 0
+    assert "r50-fpn-v2" in capsys.readouterr().out
+
+
+def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["doctor", "--json"]) == 0
+    health = json.loads(capsys.readouterr().out)
+    assert health["problems"] == []
+    assert health["versions"]["frcnn"]
+    assert run(["doctor"]) == 0
+    assert "all is well" in capsys.readouterr().out
+
+
+# ---- predict and eval
+
+
+def test_predict_writes_pictures_tables_and_labels(
+    data: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["predict", str(model), str(data), "--out", "found", "--score", "0", "--max-dets", "7"]
+    assert run([*words, "--save-as", "voc"]) == 0
+    shown = capsys.readouterr().out
+    assert "5 pictures: 35 objects" in shown
+    assert "max-dets (7) reached in 5 pictures; raise --max-dets" in shown
+    assert sorted(p.name for p in Path("found/pictures").iterdir()) == [f"p{i}.jpg" for i in range(5)]
+    assert len(list(Path("found/annotations").glob("*.xml"))) == 5
+    images = json.loads(Path("found/predictions.json").read_text())["images"]
+    assert [len(image["detections"]) for image in images] == [7] * 5
+    with Path("found/predictions.csv").open(newline="") as file:
+        assert len(list(csv.DictReader(file))) == 35
+
+
+def test_predict_for_machines(data: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["predict", str(model.parent), str(data / "p[01].jpg"), "--score", "0.0", "--json"]
+    assert run([*words, "--no-pictures", "--no-tables"]) == 0
+    shown = capsys.readouterr()
+    assert [Path(i["path"]).name for i in json.loads(shown.out)["images"]] == ["p0.jpg", "p1.jpg"]
+    assert "written to predictions" in shown.err
+
+
+def test_predict_goes_on_after_a_broken_picture(
+    data: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (data / "p1.jpg").write_bytes(b"no picture")
+    assert run(["predict", str(model), str(data), "--out", "found"]) == 1
+    assert "1 of 5 pictures cannot be read: " in one_sentence(capsys)
+    assert len(list(Path("found/pictures").iterdir())) == 4
+
+
+@pytest.mark.parametrize("inputs", [["nowhere"], ["*.jpg"], ["."]], ids=["path", "pattern", "folder"])
+def test_predict_without_pictures(inputs: list[str], model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["predict", str(model), *inputs]) == 2
+    assert inputs[0] in one_sentence(capsys)
+
+
+def test_find_pictures_each_once(data: Path) -> None:
+    assert find_pictures([]) == []
+    (data / "deep").mkdir()
+    (data / "p0.jpg").rename(data / "deep" / "P0.JPG")
+    found = find_pictures([str(data / "p1.jpg"), str(data), str(data / "p*.jpg")])
+    assert [p.name for p in found] == ["p1.jpg", "P0.JPG", "p2.jpg", "p3.jpg", "p4.jpg"]
+
+
+def test_eval(data: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["eval", str(model), str(data), "--json", "--out", "measured"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["settings"]["images"] == 5
+    assert [row["name"] for row in report["classes"]] == ["cat", "dog"]
+    assert json.loads(Path("measured/evaluation.json").read_text()) == report
+    assert Path("measured/classes.csv").read_text().count("\n") >= 3
+    assert run(["eval", str(model), str(data)]) == 0
+    assert "AP50" in capsys.readouterr().out
+
+
+def test_eval_with_an_unknown_class(data: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    add_picture(data, "p3", [("cats", 5, 5, 40, 50)])
+    assert run(["eval", str(model), str(data)]) == 2
+    assert 'did you mean "cat"' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "content", [None, b"", b"PK\x03\x04 not safetensors"], ids=["missing", "empty", "other"]
+)
+def test_unusable_model_file(
+    content: bytes | None, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if content is not None:
+        (tmp_path / "m.safetensors").write_bytes(content)
+    assert run(["predict", "m.safetensors", str(data)]) == 2
+    assert "m.safetensors" in one_sentence(capsys)
+
+
+def test_a_folder_without_a_model(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["predict", str(data), str(data)]) == 2
+    assert "best.safetensors" in one_sentence(capsys)
