@@ -84,3 +84,25 @@ def test_scheduler_sets_every_group() -> None:
         optimizer.step()
         scheduler.step()
     assert [row[0] for row in seen] == pytest.approx([0.1 * BASE.lr * BASE.factor(i) for i in range(3)])
+
+
+@pytest.mark.parametrize("kind", ["sgd", "adamw"])
+def test_fused_step_leaves_everything_alone_where_the_flag_is_set(kind: str) -> None:
+    net = Net()
+    optimizer = make_optimizer(net, TrainConfig(optimizer=kind), 0.1, fused=True)  # type: ignore[arg-type]
+    flag = torch.zeros(())
+    optimizer.found_inf, optimizer.grad_scale = flag, torch.ones(())  # type: ignore[attr-defined]
+
+    def step(gradient: float) -> torch.Tensor:
+        for parameter in net.parameters():
+            parameter.grad = torch.full_like(parameter, gradient)
+        optimizer.step()
+        return net.head.weight.detach().clone()
+
+    start = net.head.weight.detach().clone()
+    moved = step(1.0)
+    assert not torch.equal(moved, start)
+    flag.fill_(1.0)
+    assert torch.equal(step(float("nan")), moved)
+    flag.zero_()
+    assert step(1.0).isfinite().all() and not torch.equal(net.head.weight, moved)

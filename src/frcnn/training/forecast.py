@@ -26,7 +26,7 @@ from frcnn.structures import ImageBatch, Targets
 from frcnn.training.optim import Schedule, make_optimizer
 from frcnn.training.precision import Precision
 
-STEPS = 3
+STEPS = 4
 MARGIN = 0.9
 """Share of a time budget that is planned for."""
 LONGEST = 4

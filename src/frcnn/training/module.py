@@ -132,7 +132,7 @@ class TrainingModule(pl.LightningModule):
         if self.fused:  # the kernel itself leaves the weights alone where the flag is set
             optimizer = self.optimizers(use_pl_optimizer=False)
             optimizer.found_inf = self._watch.bad  # type: ignore[union-attr]
-            optimizer.grad_scale = torch.ones(1, device=self.device)  # type: ignore[union-attr]
+            optimizer.grad_scale = torch.ones((), device=self.device)  # type: ignore[union-attr]
 
     def on_train_epoch_start(self) -> None:
         """Every epoch starts its random generators anew, so that a resumed one needs no state of theirs."""

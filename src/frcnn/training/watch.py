@@ -41,7 +41,7 @@ class LossWatch:
 
     Attributes:
         sums: (5,) on the device: the four losses and the number of batches, since ``take``.
-        bad: (1,) float32 on the device: 1 from the first step on that was not finite.
+        bad: scalar float32 on the device: 1 from the first step on that was not finite.
     """
 
     def __init__(self, device: torch.device, report: Callable[[dict[str, Any]], None]) -> None:
@@ -49,7 +49,7 @@ class LossWatch:
         self.interval = INTERVAL if device.type == "cuda" else 1
         self._report = report
         self.sums = torch.zeros(len(PARTS) + 1, device=device, dtype=torch.float64)
-        self.bad = torch.zeros(1, device=device)
+        self.bad = torch.zeros((), device=device)
         # (T, 5): the four losses and the norm of the gradient, for every step since the last look
         self._rows = torch.zeros(self.interval, len(PARTS) + 1, device=device)
         self._seen: list[Seen] = []
