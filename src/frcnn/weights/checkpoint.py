@@ -99,11 +99,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         raise CheckpointError(
             f"{path}: safetensors without frcnn's metadata; it was not written by this library"
         )
-    meta = json.loads(header)
-    if meta.get("format", 0) > FORMAT:
-        raise CheckpointError(
-            f"{path}: written by frcnn {meta.get('version')}, newer than {frcnn.__version__}; update"
-        )
+    meta = _metadata(path, header)
     thresholds = meta.get("thresholds")
     return Checkpoint(
         state=state,
@@ -111,8 +107,25 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         classes=tuple(meta["classes"]),
         thresholds=tuple(thresholds) if thresholds is not None else None,
         metrics=meta.get("metrics", {}),
-        version=meta.get("version", "?"),
+        version=str(meta.get("version", "?")),
     )
+
+
+def _metadata(path: Path, header: str) -> dict[str, Any]:
+    damaged = f"{path}: its metadata is damaged; take another copy of the file"
+    try:
+        meta = json.loads(header)
+    except ValueError:
+        raise CheckpointError(damaged) from None
+    if not isinstance(meta, dict) or not isinstance(meta.get("format"), int):
+        raise CheckpointError(damaged)
+    if meta["format"] > FORMAT:
+        raise CheckpointError(
+            f"{path}: written by frcnn {meta.get('version')}, newer than {frcnn.__version__}; update"
+        )
+    if not isinstance(meta.get("config"), dict) or not isinstance(meta.get("classes"), list):
+        raise CheckpointError(damaged)
+    return meta
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
@@ -138,11 +151,16 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
             f"{path}: holds pickled objects, which could run code when loaded; "
             "save its state_dict() and use that"
         ) from None
-    except (safetensors.SafetensorError, RuntimeError, EOFError, OSError) as error:
-        raise CheckpointError(f"{path}: cannot be read as weights ({str(error).splitlines()[0]})") from None
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror or error}); check the file") from None
+    except Exception:  # bytes that are no weights make the readers fail in any way
+        raise CheckpointError(
+            f"{path}: cannot be read as weights; it is incomplete, damaged or another kind of file"
+        ) from None
     for key in ("state_dict", "model"):
         if isinstance(values, dict) and isinstance(values.get(key), dict):
             values = values[key]
-    if not isinstance(values, dict) or not all(isinstance(v, Tensor) for v in values.values()):
-        raise CheckpointError(f"{path}: a mapping of names to tensors is expected")
+    named = isinstance(values, dict) and all(isinstance(k, str) for k in values)
+    if not named or not all(isinstance(v, Tensor) for v in values.values()):
+        raise CheckpointError(f"{path}: a mapping of names to tensors is expected; save a state_dict()")
     return {k.removeprefix("module."): v for k, v in values.items()}
