@@ -1,0 +1,1 @@
+"""Data: readers, the data check, splits, variation, the loader, and the generated sample set."""
