@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -18,7 +18,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 IgnorePolicy = Literal["ignore", "object", "background"]
 IgnoreRule = Literal["ioa", "iou"]
 BoxLoss = Literal["smooth_l1", "l1", "giou"]
-Weights4 = tuple[float, float, float, float]
+Positive = Annotated[float, Field(gt=0)]
+Pixels = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Weights4 = tuple[Positive, Positive, Positive, Positive]
 
 
 class ConfigError(ValueError):
@@ -28,7 +31,7 @@ class ConfigError(ValueError):
 class Section(BaseModel):
     """Base of all sections: frozen, and a key that is not known is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
 
 class DataConfig(Section):
@@ -43,13 +46,19 @@ class DataConfig(Section):
     on_bad_image: Literal["error", "skip"] = "error"
     flip: float = Field(0.5, ge=0, le=1)
     """Probability of a horizontal flip."""
-    scale_jitter: tuple[float, float] = (1.0, 1.0)
+    scale_jitter: tuple[Positive, Positive] = (1.0, 1.0)
     """The short side is multiplied by a number drawn between the two."""
     brightness: float = Field(0.0, ge=0, lt=1)
     contrast: float = Field(0.0, ge=0, lt=1)
     saturation: float = Field(0.0, ge=0, lt=1)
     workers: int = Field(-1, ge=-1)
     """Loader processes; -1: one for every core but one, at most 8."""
+
+    @model_validator(mode="after")
+    def _range(self) -> DataConfig:
+        if self.scale_jitter[0] > self.scale_jitter[1]:
+            raise ValueError(f"scale_jitter {self.scale_jitter} must be (smallest, largest)")
+        return self
 
 
 class PreprocessConfig(Section):
@@ -59,10 +68,10 @@ class PreprocessConfig(Section):
     """The short side is resized to this ..."""
     max_size: int = Field(1333, gt=0)
     """... unless the long side would pass this."""
-    fixed_size: tuple[int, int] | None = None
+    fixed_size: tuple[Pixels, Pixels] | None = None
     """(height, width): stretch every picture to exactly this instead."""
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    std: tuple[Positive, Positive, Positive] = (0.229, 0.224, 0.225)
     pad_multiple: int = Field(32, gt=0)
     method: Literal["pillow", "torchvision"] = "pillow"
     """``pillow``: decode at reduced size, antialiased 8-bit resize, normalise on the device. ``torchvision``:
@@ -85,7 +94,7 @@ class BackboneConfig(Section):
     norm: Literal["auto", "frozen", "batch", "group"] = "auto"
     """What becomes of the backbone's batch norm; ``auto``: frozen where pretrained weights are loaded, else
     trained."""
-    norm_eps: float | None = None
+    norm_eps: float | None = Field(None, ge=0)
     """Epsilon of the batch norm; None: the backbone's own."""
     freeze: int = Field(0, ge=0)
     """Everything up to stride 2^freeze keeps its pretrained weights (0: nothing; no effect from scratch)."""
@@ -196,7 +205,7 @@ class RoiConfig(Section):
     gt_proposals: Literal["exact", "none"] = "exact"
     """Whether the objects themselves join the proposals in training."""
     positive_iou: float = Field(0.5, ge=0, le=1)
-    negative_iou: tuple[float, float] = (0.0, 0.5)
+    negative_iou: tuple[Share, Share] = (0.0, 0.5)
     """Background RoIs have a best overlap in [low, high)."""
     batch_size: int = Field(512, gt=0)
     positive_fraction: float = Field(0.25, gt=0, le=1)
@@ -212,6 +221,12 @@ class RoiConfig(Section):
     min_size: float = Field(1e-2, ge=0)
     candidates: int = Field(4096, gt=0)
     """(RoI, class) pairs that enter the last NMS."""
+
+    @model_validator(mode="after")
+    def _range(self) -> RoiConfig:
+        if self.negative_iou[0] >= self.negative_iou[1]:
+            raise ValueError(f"negative_iou {self.negative_iou} must be (low, high), low below high")
+        return self
 
 
 class TrainConfig(Section):
@@ -317,7 +332,7 @@ def _messages(error: ValidationError) -> list[str]:
         else:
             reason = item["msg"].removeprefix("Value error, ")
             value = "" if isinstance(item["input"], (dict, BaseModel)) else f" (got {item['input']!r})"
-            lines.append(f"{key or 'configuration'}: {reason[0].lower()}{reason[1:]}{value}")
+            lines.append((f"{key}: " if key else "") + f"{reason[0].lower()}{reason[1:]}{value}")
     return lines
 
 
