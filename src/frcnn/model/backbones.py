@@ -62,9 +62,8 @@ class Backbone(nn.Module):
         flat = [name.replace(".", "_") for name in names]
         end = max(i for i, name in enumerate(flat) if name == last[-1] or name.startswith(last[-1] + "_"))
         for name in names[1 : end + 1]:
-            module = self.net.get_submodule(name)
-            if not any(True for _ in module.children()):
-                module.requires_grad_(False)
+            for parameter in self.net.get_submodule(name).parameters(recurse=False):
+                parameter.requires_grad_(False)
 
 
 def _all_stages(name: str) -> list[tuple[int, str]]:
