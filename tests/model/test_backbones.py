@@ -16,7 +16,7 @@ from frcnn.recipes import RECIPES, recipe
 
 def make(name: str, **values: object) -> Backbone:
     levels = (4,) if name == "vgg16" else (1, 2, 3, 4)
-    return Backbone(BackboneConfig.model_validate({"name": name, "levels": levels, **values}))
+    return Backbone(BackboneConfig.model_validate({"name": name, "levels": levels} | values))
 
 
 @cache
@@ -84,6 +84,14 @@ def test_vgg16_freezes_whole_stages() -> None:
     # conv1_1 to conv2_2: strides 1 and 2, as the classic detectors have it
     assert [n for n in frozen if n.endswith("weight")] == convolutions[:count]
     assert count == 4
+
+
+def test_parameters_that_blocks_own_themselves_are_frozen_too() -> None:
+    """ConvNeXt scales its residuals with a parameter of the block, not of a layer."""
+    backbone = make("convnext_atto", levels=(0, 1, 2, 3), freeze=2, weights="somewhere.pt")
+    free = [n for n, p in backbone.net.named_parameters() if p.requires_grad]
+    assert frozen_prefixes(backbone) == {"stem_0", "stem_1", "stages_0"}
+    assert free and not [n for n in free if n.startswith(("stem", "stages_0"))]
 
 
 def test_nothing_is_frozen_from_scratch() -> None:
