@@ -226,7 +226,8 @@ def test_the_package_gives_the_default_recipe_all_its_tensors(norm: str, tensors
     assert loaded.tensors == tensors == len(before) and not loaded.head
     for key, value in model.backbone.net.state_dict().items():
         assert value.isfinite().all()
-        assert not value.equal(before[key]), f"{key} was not loaded"
+        counter = key.endswith("num_batches_tracked")  # 0 before and after
+        assert counter or not value.equal(before[key]), f"{key} was not loaded"
         assert not key.endswith("running_var") or (value >= 0).all()
 
 
