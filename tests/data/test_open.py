@@ -42,7 +42,7 @@ def test_splits_that_do_not_exist_or_are_empty(tmp_path: Path) -> None:
         open_dataset(tmp_path / "flat", "test")
     devkit(tmp_path / "kit", {"a": ONE, "b": ONE}, {"train": ["a", "b"], "test": []})
     with pytest.raises(
-        DataError, match=r'no split "tets"; did you mean "test"\? Splits here: test \(0\), train \(2\)'
+        DataError, match=r'no split "tets"; did you mean "test"\? splits here: test \(0\), train \(2\)'
     ):
         open_dataset(tmp_path / "kit", "tets")
     with pytest.raises(DataError, match='split "test" is empty'):

@@ -94,7 +94,7 @@ def test_keep_drops_boxes_and_no_picture() -> None:
 
 
 def test_unknown_split_names_the_known_ones() -> None:
-    with pytest.raises(DataError, match=r'no split "frist"; did you mean "first"\? Splits here: first \(2\)'):
+    with pytest.raises(DataError, match=r'no split "frist"; did you mean "first"\? splits here: first \(2\)'):
         make([1, 1, 1, 1]).subset("frist")
 
 

@@ -247,7 +247,7 @@ class Dataset:
             )
         names = ", ".join(f"{n} ({len(i)})" for n, i in self.splits.items())
         raise DataError(
-            f'{self.root}: no split "{name}"{did_you_mean(name, self.splits)} Splits here: {names}.'
+            f'{self.root}: no split "{name}"{did_you_mean(name, self.splits) or ";"} splits here: {names}'
         )
 
     def class_counts(self) -> Ints:
