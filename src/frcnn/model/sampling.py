@@ -39,10 +39,8 @@ def sample(labels: Tensor, noise: Tensor, count: int, positives: int) -> Samples
     positive_key, positive = torch.where(labels == 1, noise, -1.0).topk(min(positives, count), dim=1)
     negative_key, negative = torch.where(labels == 0, noise, -1.0).topk(count, dim=1)
     is_positive = positive_key >= 0
-    room = count - is_positive.sum(1, keepdim=True)
-    is_negative = (negative_key >= 0) & (torch.arange(count, device=labels.device) < room)
     index = torch.cat([positive, negative], 1)
-    valid = torch.cat([is_positive, is_negative], 1)
+    valid = torch.cat([is_positive, negative_key >= 0], 1)
     order = (~valid).byte().sort(dim=1, stable=True).indices[:, :count]
     valid = valid.gather(1, order)
     foreground = torch.nn.functional.pad(is_positive, (0, count)).gather(1, order)
