@@ -3,9 +3,9 @@
 Usage: ``python benchmarks/step.py [--rounds 5] [--batch 2] [--device cpu]``. The same pictures and objects
 go into each, all weights are random and trainable, batch norm is frozen. In every round each detector gets
 one turn, so that a busy machine slows all alike. Printed are medians, the spread, and the ratio to
-torchvision's Faster R-CNN with ResNet-50 and pyramid. Random weights find next to nothing, so post-
-processing has little to do in either. ``lite0-fpn`` is another network at a smaller picture size: its row
-says what the default recipe costs, not how fast our code is.
+torchvision's Faster R-CNN with ResNet-50 and pyramid. Random weights find next to nothing, so
+post-processing has little to do in either. ``lite0-fpn`` is another network at a smaller picture size: its
+row says what the default recipe costs, not how fast our code is.
 """
 
 from __future__ import annotations

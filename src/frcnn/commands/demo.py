@@ -24,7 +24,7 @@ SHOWN = 8
 
 def demo(
     out: options.Runs = Path("runs"),
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training pictures.")] = 8,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training pictures.")] = 4,
     scale: Annotated[
         float, typer.Option(min=0.01, max=10, help="Factor on the number of pictures: 240, 40 and 60.")
     ] = 1.0,
