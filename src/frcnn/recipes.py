@@ -35,7 +35,7 @@ def lite0_fpn() -> Config:
         anchors=AnchorConfig(sizes=((16,), (32,), (64,), (128,), (256,))),
         proposals=ProposalConfig(pre_nms_train=500, post_nms_train=500, pre_nms_test=500, post_nms_test=300),
         roi=RoiConfig(batch_size=128, hidden=512, class_agnostic=False),
-        train=TrainConfig(epochs=12, batch=4, lr=0.04, warmup=100, ema=0.998),
+        train=TrainConfig(epochs=10, batch=4, lr=0.04, warmup=100, ema=0.998),
     )
 
 
