@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from frcnn.config import (
+from frcnn.config import Config
+from frcnn.recipes import RECIPES, recipe
+from frcnn.settings import (
     MODEL_SECTIONS,
-    Config,
     ConfigError,
     from_dict,
     known_keys,
@@ -23,7 +24,6 @@ from frcnn.config import (
     to_yaml,
     with_settings,
 )
-from frcnn.recipes import RECIPES, recipe
 
 
 def test_nothing_is_the_default(tmp_path: Path) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torchvision
 
-from frcnn.config import Config, ConfigError, from_dict
+from frcnn.config import Config
 from frcnn.recipes import RECIPES, r50_fpn, r50_fpn_v2, recipe, vgg16
+from frcnn.settings import ConfigError, from_dict
 
 
 @pytest.mark.parametrize("name", ["", "vgg61", "VGG16", "r50", "zzz"])

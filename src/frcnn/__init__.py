@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from frcnn.config import Config, ConfigError
+    from frcnn.config import Config
     from frcnn.data.open import open_dataset
     from frcnn.data.sample import DataError, Dataset, Sample
     from frcnn.evaluation.report import Report
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from frcnn.predict import Detector
     from frcnn.recipes import RECIPES, recipe
     from frcnn.results import Result
+    from frcnn.settings import ConfigError
     from frcnn.structures import Detections
     from frcnn.training.run import Run, train
     from frcnn.weights.checkpoint import CheckpointError
@@ -27,7 +28,7 @@ _HOMES = {
     "RECIPES": "frcnn.recipes",
     "CheckpointError": "frcnn.weights.checkpoint",
     "Config": "frcnn.config",
-    "ConfigError": "frcnn.config",
+    "ConfigError": "frcnn.settings",
     "DataError": "frcnn.data.sample",
     "Dataset": "frcnn.data.sample",
     "Detections": "frcnn.structures",

@@ -21,13 +21,13 @@ from frcnn.model.detector import (
     Parts,
     RpnHeadFactory,
     Sampler,
+    detect,
 )
-from frcnn.model.postprocess import postprocess
 from frcnn.model.preprocess import pad_batch, resize_image, target_size
 from frcnn.recipes import recipe
 from frcnn.results import Result
 from frcnn.structures import Detections, ImageBatch, Trace
-from frcnn.weights.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
+from frcnn.weights.checkpoint import Checkpoint, load_checkpoint, restore, save_checkpoint
 from frcnn.weights.imagenet import load_pretrained
 from frcnn.weights.torchvision import import_config, import_state
 
@@ -104,7 +104,7 @@ class Detector:
         """
         stored = load_checkpoint(path)
         model = FasterRCNN(stored.config, len(stored.classes), parts)
-        _load_state(model, stored.state, str(path))
+        restore(model, stored.state, str(path))
         model.eval()
         return cls(model, stored.config, stored.classes, stored.thresholds, stored.metrics)
 
@@ -127,7 +127,7 @@ class Detector:
         names = _class_names(classes)
         config = import_config(source, arch, bn_eps)
         model = FasterRCNN(config, len(names))
-        _load_state(model, import_state(source, config), f"torchvision's {arch}")
+        restore(model, import_state(source, config), f"torchvision's {arch}")
         model.eval()
         eps = config.backbone.norm_eps
         return cls(model, config, names, notes=(f"batch norm: {config.backbone.norm}, epsilon {eps}",))
@@ -183,7 +183,8 @@ class Detector:
         for start in range(0, len(pictures), step):
             part = pictures[start : start + step]
             read = [read_picture(picture) for picture in part]
-            detections = self._detect(self._batch(read), roi)
+            with torch.inference_mode():
+                detections = detect(self.model, self._batch(read), roi)
             yield from self._results(part, read, detections, score)
 
     def trace(
@@ -214,19 +215,6 @@ class Detector:
                 raise ValueError(f"{name} must be at least {low}, got {value}")
         return roi.model_copy(update=update)
 
-    @torch.inference_mode()
-    def _detect(self, batch: ImageBatch, roi: RoiConfig) -> Detections:
-        trace = self.model.trace(batch)
-        found = trace.detections
-        assert found is not None and trace.proposals is not None
-        assert trace.class_logits is not None and trace.deltas is not None
-        stages = (trace.proposals, trace.class_logits, trace.deltas, trace.batch)
-        if roi != self.config.roi:
-            found = postprocess(*stages, roi)
-        if not bool(found.exact.all()):  # the cut before NMS may have cost a detection: once more with all
-            found = postprocess(*stages, roi.model_copy(update={"candidates": 2**31 - 1}))
-        return found
-
     def _results(
         self, pictures: Sequence[Picture], read: Sequence[Rgb], found: Detections, score: float | None
     ) -> Iterator[Result]:
@@ -255,21 +243,3 @@ def _class_names(classes: Sequence[str]) -> tuple[str, ...]:
     if len(set(names)) != len(names):
         raise ValueError(f"class names must differ, got {list(names)}")
     return names
-
-
-def _load_state(model: FasterRCNN, state: Mapping[str, Tensor], source: str) -> None:
-    """Load all tensors or none.
-
-    Raises:
-        CheckpointError: listing what is missing, left over or of another shape.
-    """
-    wanted = model.state_dict()
-    missing = [k for k in wanted if k not in state and not k.endswith("num_batches_tracked")]
-    extra = [k for k in state if k not in wanted and not k.endswith("num_batches_tracked")]
-    wrong = [f"{k} {tuple(v.shape)} for {tuple(wanted[k].shape)}" for k, v in state.items()
-             if k in wanted and v.shape != wanted[k].shape]  # fmt: skip
-    if missing or extra or wrong:
-        parts = [("missing", missing), ("not known", extra), ("of another shape", wrong)]
-        text = "; ".join(f"{len(v)} {name} ({', '.join(v[:3])})" for name, v in parts if v)
-        raise CheckpointError(f"{source}: tensors do not fit the model: {text}")
-    model.load_state_dict({k: v for k, v in state.items() if k in wanted}, strict=False)

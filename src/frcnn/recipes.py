@@ -13,7 +13,6 @@ from frcnn.config import (
     AnchorConfig,
     BackboneConfig,
     Config,
-    ConfigError,
     DataConfig,
     FpnConfig,
     PreprocessConfig,
@@ -22,6 +21,7 @@ from frcnn.config import (
     RpnConfig,
     TrainConfig,
 )
+from frcnn.settings import ConfigError
 
 
 def lite0_fpn() -> Config:

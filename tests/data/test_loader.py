@@ -15,10 +15,11 @@ import pytest
 import torch
 from PIL import Image
 
-from frcnn.config import Config, with_settings
+from frcnn.config import Config
 from frcnn.data.loader import Batch, Collate, Examples, eval_loader, pad_targets, train_loader, worker_count
 from frcnn.data.sample import DataError, Dataset, Objects, Packed, Pictures, Sample
 from frcnn.model.preprocess import pad_batch, prepare
+from frcnn.settings import with_settings
 
 SHAPES = [(60, 90), (90, 60), (64, 64), (60, 120), (120, 60), (200, 300), (61, 91)]
 

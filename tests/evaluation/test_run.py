@@ -13,11 +13,12 @@ import torch
 from PIL import Image
 from torch import nn
 
-from frcnn.config import Config, with_settings
+from frcnn.config import Config
 from frcnn.data.open import open_dataset
 from frcnn.data.sample import Dataset
 from frcnn.evaluation.run import Collector, class_map, collect_detections, evaluate, ground_truth
 from frcnn.recipes import recipe
+from frcnn.settings import with_settings
 from frcnn.structures import Detections
 
 Box = tuple[str, int, int, int, int, int]

@@ -11,9 +11,10 @@ import pytest
 from PIL import Image
 
 import frcnn.report
-from frcnn.config import Config, to_yaml
+from frcnn.config import Config
 from frcnn.evaluation.report import measure
 from frcnn.report.page import MAX_PICTURES, read_metrics, write_run_report
+from frcnn.settings import to_yaml
 
 EVIL = "<script>alert('x')</script> & \"cell\""
 COLUMNS = (

@@ -15,13 +15,14 @@ import safetensors.torch
 import torch
 from tiny import PICTURES, tiny_config, write_voc
 
-from frcnn.config import Config, load_yaml
+from frcnn.config import Config
 from frcnn.data.open import open_dataset
 from frcnn.data.sample import DataError
 from frcnn.evaluation.run import evaluate
 from frcnn.model.detector import Parts
 from frcnn.model.losses import LossInputs, default_losses
 from frcnn.predict import Detector
+from frcnn.settings import load_yaml
 from frcnn.structures import Losses
 from frcnn.training.folder import COLUMNS
 from frcnn.training.run import Run, train

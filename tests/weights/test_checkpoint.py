@@ -14,8 +14,9 @@ import safetensors.torch
 import torch
 
 import frcnn
-from frcnn.config import Config, ConfigError
+from frcnn.config import Config
 from frcnn.recipes import RECIPES, recipe
+from frcnn.settings import ConfigError
 from frcnn.weights.checkpoint import (
     Checkpoint,
     CheckpointError,

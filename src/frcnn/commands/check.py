@@ -8,9 +8,9 @@ import typer
 
 from frcnn.commands import options
 from frcnn.commands.setup import DEFAULT_RECIPE, base_config, settings_of, size_settings
-from frcnn.config import with_settings
 from frcnn.files import write_text
 from frcnn.recipes import recipe as named_recipe
+from frcnn.settings import with_settings
 
 if TYPE_CHECKING:
     from frcnn.data.sample import Dataset

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from frcnn.commands.errors import CommandError
-from frcnn.config import Config, ConfigError, load_yaml
+from frcnn.config import Config
 from frcnn.recipes import RECIPES
 from frcnn.recipes import recipe as named_recipe
+from frcnn.settings import ConfigError, load_yaml
 
 if TYPE_CHECKING:
     import torch

@@ -15,14 +15,13 @@ from frcnn.data.loader import Batch, eval_loader
 from frcnn.data.open import open_dataset
 from frcnn.data.sample import Dataset, did_you_mean
 from frcnn.evaluation.report import Counts, Report, measure
-from frcnn.model.detector import FasterRCNN
-from frcnn.model.postprocess import postprocess
+from frcnn.model.detector import FasterRCNN, detect
 from frcnn.model.preprocess import pad_batch, prepare
-from frcnn.structures import Detections, ImageBatch
+from frcnn.structures import Detections
+from frcnn.weights.checkpoint import load_checkpoint, restore
 
 Progress = Callable[[int], None]
 """Called with the number of pictures done so far."""
-ALL_CANDIDATES = 2**31 - 1
 
 
 class DetectorLike(Protocol):
@@ -170,28 +169,13 @@ def collect_detections(
             for batch in batches:
                 cast = torch.autocast(kind, autocast_dtype) if autocast_dtype is not None else nullcontext()
                 with cast:
-                    found = _detect(
-                        model, batch.images.to(device, non_blocking=True), roi or model.config.roi
-                    )
+                    found = detect(model, batch.images.to(device, non_blocking=True), roi or model.config.roi)
                 collector.add(found, batch.image_ids)
                 if progress is not None:
                     progress(collector.images)
     finally:
         model.train(was_training)
     return collector
-
-
-def _detect(model: FasterRCNN, images: ImageBatch, roi: RoiConfig) -> Detections:
-    trace = model.trace(images)
-    found = trace.detections
-    assert found is not None and trace.proposals is not None
-    assert trace.class_logits is not None and trace.deltas is not None
-    stages = (trace.proposals, trace.class_logits, trace.deltas, trace.batch)
-    if roi != model.config.roi:
-        found = postprocess(*stages, roi)
-    if not bool(found.exact.all()):
-        found = postprocess(*stages, roi.model_copy(update={"candidates": ALL_CANDIDATES}))
-    return found
 
 
 def evaluate(
@@ -243,9 +227,19 @@ def evaluate(
     return measure(truth, found.results, most, floor, protocol, counts=found.counts)
 
 
+@dataclass(frozen=True)
+class _Stored:
+    """What ``evaluate`` needs of a model file."""
+
+    model: FasterRCNN
+    config: Config
+    classes: tuple[str, ...]
+
+
 def _detector(model: DetectorLike | str | Path) -> DetectorLike:
     if not isinstance(model, str | Path):
         return model
-    from frcnn.predict import Detector  # the room above this one: only for those who give a path
-
-    return Detector.load(model)
+    stored = load_checkpoint(model)
+    network = FasterRCNN(stored.config, len(stored.classes))
+    restore(network, stored.state, str(model))
+    return _Stored(network, stored.config, stored.classes)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from frcnn.config import Config
+from frcnn.config import Config, RoiConfig
 from frcnn.model.anchors import Anchors
 from frcnn.model.backbones import Backbone
 from frcnn.model.fpn import FeaturePyramid, SingleLevel
@@ -29,6 +29,7 @@ from frcnn.model.proposals import limits, select_proposals
 from frcnn.model.rpn import RpnHead
 from frcnn.model.sampling import roi_samples, rpn_targets, sample, with_objects
 from frcnn.structures import (
+    Detections,
     ImageBatch,
     Losses,
     Matches,
@@ -52,6 +53,8 @@ BoxHeadFactory = Callable[[int, int], nn.Module]
 """(channels, classes K) -> module: (M, C, 7, 7) -> class logits (M, K + 1) background last, deltas (M, K or
 1, 4)."""
 LossFunction = Callable[[LossInputs], Losses]
+ALL_CANDIDATES = 2**31 - 1
+"""More (RoI, class) pairs than there are."""
 
 
 @dataclass(frozen=True)
@@ -224,3 +227,26 @@ class FasterRCNN(nn.Module):
         rpn = torch.rand(n, sum(level_sizes), generator=generator, device=device)
         roi = torch.rand(n, proposals + targets.labels.shape[1], generator=generator, device=device)
         return Noise(rpn, roi)
+
+
+def detect(model: FasterRCNN, batch: ImageBatch, roi: RoiConfig) -> Detections:
+    """Detections under limits that may differ from those of the model's configuration.
+
+    Where the candidate limit before NMS may have cost a detection, post-processing is repeated without it,
+    the one look from the host at what the device found, outside the compiled part.
+
+    Args:
+        model: in evaluation mode.
+        batch: pictures on the model's device.
+        roi: score threshold, number of detections and candidates.
+    """
+    trace = model.trace(batch)
+    found = trace.detections
+    assert found is not None and trace.proposals is not None
+    assert trace.class_logits is not None and trace.deltas is not None
+    stages = (trace.proposals, trace.class_logits, trace.deltas, trace.batch)
+    if roi != model.config.roi:
+        found = postprocess(*stages, roi)
+    if not bool(found.exact.all()):
+        found = postprocess(*stages, roi.model_copy(update={"candidates": ALL_CANDIDATES}))
+    return found

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from frcnn.config import Config, from_dict, with_settings
+from frcnn.config import Config
 from frcnn.data.check import apply_policies, check_dataset, load_checked
 from frcnn.data.findings import CheckReport
 from frcnn.data.sample import DataError, Dataset
@@ -18,6 +18,7 @@ from frcnn.data.split import AUTO, NONE, TrainVal, choose_training
 from frcnn.model.detector import FasterRCNN
 from frcnn.predict import Detector
 from frcnn.recipes import recipe as named_recipe
+from frcnn.settings import from_dict, with_settings
 from frcnn.training.options import TrainOptions
 from frcnn.training.state import StateError, TrainState, differences, seed_everything
 from frcnn.training.transfer import start_from

@@ -12,13 +12,14 @@ from typing import Any
 
 import torch
 
-from frcnn.config import Config, to_yaml
+from frcnn.config import Config
 from frcnn.data.loader import Loader
 from frcnn.data.sample import Dataset
 from frcnn.data.split import write_splits
 from frcnn.evaluation.report import Report
 from frcnn.model.detector import FasterRCNN
 from frcnn.predict import Detector
+from frcnn.settings import to_yaml
 from frcnn.training import announce, forecast
 from frcnn.training.feed import make_loaders
 from frcnn.training.folder import RunFolder

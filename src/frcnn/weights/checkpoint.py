@@ -18,10 +18,11 @@ from typing import Any
 import safetensors
 import safetensors.torch
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import frcnn
-from frcnn.config import Config, from_dict
+from frcnn.config import Config
+from frcnn.settings import from_dict
 
 FORMAT = 1
 
@@ -126,6 +127,24 @@ def _metadata(path: Path, header: str) -> dict[str, Any]:
     if not isinstance(meta.get("config"), dict) or not isinstance(meta.get("classes"), list):
         raise CheckpointError(damaged)
     return meta
+
+
+def restore(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    """Load all tensors or none.
+
+    Raises:
+        CheckpointError: listing what is missing, left over or of another shape.
+    """
+    wanted = model.state_dict()
+    missing = [k for k in wanted if k not in state and not k.endswith("num_batches_tracked")]
+    extra = [k for k in state if k not in wanted and not k.endswith("num_batches_tracked")]
+    wrong = [f"{k} {tuple(v.shape)} for {tuple(wanted[k].shape)}" for k, v in state.items()
+             if k in wanted and v.shape != wanted[k].shape]  # fmt: skip
+    if missing or extra or wrong:
+        parts = [("missing", missing), ("not known", extra), ("of another shape", wrong)]
+        text = "; ".join(f"{len(v)} {name} ({', '.join(v[:3])})" for name, v in parts if v)
+        raise CheckpointError(f"{source}: tensors do not fit the model: {text}")
+    model.load_state_dict({k: v for k, v in state.items() if k in wanted}, strict=False)
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
