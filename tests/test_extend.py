@@ -68,6 +68,10 @@ def test_replaced_parts_train_and_predict(example: dict[str, Any], name: str) ->
     assert len(detector.predict(pictures(), score=0.0)) == 2
 
 
+def test_the_parts_for_training_are_those(example: dict[str, Any]) -> None:
+    assert example["parts"].replaced == ["matcher"] and callable(example["train"])
+
+
 def test_the_replaced_part_is_used(example: dict[str, Any]) -> None:
     plain = Detector.from_recipe("lite0-fpn", classes=["disc", "ring"])
     with_atss: Detector = example["detector"]

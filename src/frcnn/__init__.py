@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from frcnn.data.sample import DataError, Dataset, Sample
     from frcnn.evaluation.report import Report
     from frcnn.evaluation.run import evaluate
+    from frcnn.model.detector import Parts
     from frcnn.predict import Detector
     from frcnn.recipes import RECIPES, recipe
     from frcnn.results import Result
@@ -33,6 +34,7 @@ _HOMES = {
     "Dataset": "frcnn.data.sample",
     "Detections": "frcnn.structures",
     "Detector": "frcnn.predict",
+    "Parts": "frcnn.model.detector",
     "Report": "frcnn.evaluation.report",
     "Result": "frcnn.results",
     "Run": "frcnn.training.run",
@@ -52,6 +54,7 @@ __all__ = [
     "Dataset",
     "Detections",
     "Detector",
+    "Parts",
     "Report",
     "Result",
     "Run",

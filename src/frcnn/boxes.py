@@ -8,10 +8,13 @@ neighbour.
 from __future__ import annotations
 
 import math
+import operator
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+Weights = tuple[float, float, float, float]
 MAX_LOG_SCALE = math.log(1000.0 / 16)
 """A decoded side is at most 62.5 times its reference: keeps exp finite (the value of Detectron and
 torchvision)."""
@@ -64,9 +67,7 @@ def inside(boxes: Tensor, sizes: Tensor) -> Tensor:
     return low & (boxes[..., 2] <= width) & (boxes[..., 3] <= height)
 
 
-def encode_deltas(
-    reference: Tensor, boxes: Tensor, weights: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)
-) -> Tensor:
+def encode_deltas(reference: Tensor, boxes: Tensor, weights: Weights = (1.0, 1.0, 1.0, 1.0)) -> Tensor:
     """Offsets (dx, dy, dw, dh) that lead from reference (..., 4) to boxes (..., 4) -> (..., 4) float32.
 
     Faster R-CNN, equation 2: dx = (x - xa) / wa, dw = log(w / wa), times ``weights``. Sides are held above
@@ -78,13 +79,13 @@ def encode_deltas(
     centre_ref = reference[..., :2] + 0.5 * size_ref
     centre = boxes[..., :2] + 0.5 * size
     deltas = torch.cat([(centre - centre_ref) / size_ref, torch.log(size / size_ref)], dim=-1)
-    return deltas * deltas.new_tensor(weights)
+    return _each(deltas, weights, operator.mul)
 
 
 def decode_deltas(
     reference: Tensor,
     deltas: Tensor,
-    weights: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0),
+    weights: Weights = (1.0, 1.0, 1.0, 1.0),
     max_log_scale: float = MAX_LOG_SCALE,
 ) -> Tensor:
     """Boxes (..., 4) float32 from reference (..., 4) and deltas (..., 4): the inverse of ``encode_deltas``.
@@ -92,11 +93,18 @@ def decode_deltas(
     dw and dh are limited to ``max_log_scale``; the caller's tensors are not changed.
     """
     reference, deltas = reference.float(), deltas.float()
-    deltas = deltas / deltas.new_tensor(weights)
+    deltas = _each(deltas, weights, operator.truediv)
     size_ref = reference[..., 2:] - reference[..., :2]
     centre = deltas[..., :2] * size_ref + (reference[..., :2] + 0.5 * size_ref)
     half = 0.5 * torch.exp(deltas[..., 2:].clamp(max=max_log_scale)) * size_ref
     return torch.cat([centre - half, centre + half], dim=-1)
+
+
+def _each(deltas: Tensor, weights: Weights, apply: Callable[[Tensor, float], Tensor]) -> Tensor:
+    """Weigh the four deltas by numbers of the host; as a tensor they would be copied to the device."""
+    if tuple(weights) == (1.0, 1.0, 1.0, 1.0):
+        return deltas
+    return torch.stack([apply(d, w) for d, w in zip(deltas.unbind(-1), weights, strict=True)], dim=-1)
 
 
 def giou(a: Tensor, b: Tensor) -> Tensor:

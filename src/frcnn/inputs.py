@@ -8,10 +8,10 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
-from frcnn.data.image import read_image
+from frcnn.data.image import read_image, to_rgb
 from frcnn.structures import ImageBatch, Targets
 
 Picture: TypeAlias = "str | Path | Image.Image | np.ndarray | Tensor"
@@ -45,7 +45,7 @@ def as_rgb(picture: Image.Image | np.ndarray | Tensor) -> Image.Image | np.ndarr
         ValueError: naming the shape, type or range that cannot be understood.
     """
     if isinstance(picture, Image.Image):
-        return picture.convert("RGB")
+        return to_rgb(ImageOps.exif_transpose(picture))
     values = (
         picture.detach().cpu().permute(1, 2, 0).numpy()
         if isinstance(picture, Tensor)

@@ -5,6 +5,7 @@ Weights are random (no download); heads are scaled so that there are many detect
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -293,6 +294,20 @@ def test_a_state_dict_says_which_batch_norm(pair: tuple[nn.Module, Detector]) ->
     frozen = import_config({k: v for k, v in state.items() if "num_batches" not in k}, arch)
     assert (frozen.backbone.norm, frozen.backbone.norm_eps) == ("frozen", 0.0)
     assert import_config(state, arch, bn_eps=1e-3).backbone.norm_eps == 1e-3
+
+
+def test_a_module_is_asked_for_its_thresholds(pair: tuple[nn.Module, Detector]) -> None:
+    theirs = copy.deepcopy(pair[0])
+    theirs.rpn.proposal_matcher.high_threshold = 0.65
+    theirs.rpn.fg_bg_sampler.batch_size_per_image = 64
+    theirs.roi_heads.box_coder.weights = (8.0, 8.0, 4.0, 4.0)
+    theirs.roi_heads.detections_per_img = 250
+    config = import_config(theirs, pair[1].config.recipe)
+    assert (config.rpn.positive_iou, config.rpn.batch_size) == (0.65, 64)
+    assert config.roi.delta_weights == (8.0, 8.0, 4.0, 4.0) and config.roi.max_dets == 250
+    theirs.rpn.anchor_generator.aspect_ratios = ((0.5, 1.0, 2.0),) * 4 + ((1.0,),)
+    with pytest.raises(CheckpointError, match="different anchor ratios"):
+        import_config(theirs, pair[1].config.recipe)
 
 
 def test_old_key_names_are_accepted() -> None:

@@ -92,7 +92,7 @@ def read_image(
                 image.draft(image.mode, (max(wide, 1), max(high, 1)))
             image.load()
             upright = ImageOps.exif_transpose(image)
-            return _to_rgb(upright), (head.height, head.width)
+            return to_rgb(upright), (head.height, head.width)
     except MemoryError:
         raise DataError(f"{path}: not enough memory to decode this picture; cut it into tiles") from None
     except Exception as error:  # decoders raise many types: SyntaxError, struct.error, zlib.error ...
@@ -214,7 +214,8 @@ def _reason(error: Exception) -> str:
     return text if isinstance(error, OSError) and "truncated" in text else f"cannot be decoded ({text})"
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Any kind of picture as 8-bit RGB, by the rules at the top; its orientation is not looked at."""
     mode = image.mode
     if mode == "RGB":
         return image

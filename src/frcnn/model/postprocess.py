@@ -57,6 +57,6 @@ def postprocess(
 
     # 4. back to the original picture, each axis by its own ratio
     ratio = batch.original_sizes / batch.sizes  # (N, 2) (y, x)
-    boxes = boxes[rows, order] * ratio[:, None, [1, 0, 1, 0]]
+    boxes = boxes[rows, order] * ratio.flip(-1).repeat(1, 2)[:, None]  # (x, y, x, y)
     boxes = torch.where(valid[..., None], clip(boxes, batch.original_sizes), 0.0)
     return Detections(boxes, kept.clamp(min=0), labels[rows, order], valid, roi_index[rows, order], exact)

@@ -19,22 +19,20 @@ def _nms_mask(boxes: Tensor, iou_threshold: float, groups: Tensor | None, valid:
         index = torch.arange(boxes.shape[1], device=boxes.device)
         if valid is not None:
             index = index[valid[row]]
-        if groups is None:
-            kept = _survivors(boxes[row], index, iou_threshold)
+        if groups is not None:  # bring every group together, each still best first
+            group, order = groups[row][index].sort(stable=True)
+            index, sizes = index[order], group.unique_consecutive(return_counts=True)[1].tolist()
         else:
-            group = groups[row][index]
-            kept = [
-                k for g in group.unique() for k in _survivors(boxes[row], index[group == g], iou_threshold)
-            ]
-        for part in kept:
-            keep[row, part] = True
+            sizes = [len(index)]
+        for part in index.split(sizes):
+            keep[row, _survivors(boxes[row], part, iou_threshold)] = True
     return keep
 
 
-def _survivors(boxes: Tensor, index: Tensor, iou_threshold: float) -> list[Tensor]:
+def _survivors(boxes: Tensor, index: Tensor, iou_threshold: float) -> Tensor:
     """Indices that survive among boxes[index], which stand best first."""
     order = torch.arange(len(index), 0, -1, dtype=torch.float32, device=boxes.device)
-    return [index[torchvision.ops.nms(boxes[index], order, iou_threshold)]]
+    return index[torchvision.ops.nms(boxes[index], order, iou_threshold)]
 
 
 @_nms_mask.register_fake

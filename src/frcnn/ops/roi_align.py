@@ -97,14 +97,7 @@ def _rows_and_weights(
 ) -> tuple[Tensor, Tensor]:
     """Table rows and bilinear weights of every bin -> (N R P P, 4 S S) int32 and float32."""
     n, r = boxes.shape[:2]
-    heights, widths = [f.shape[2] for f in features], [f.shape[3] for f in features]
-    starts = [0]
-    for h, w in zip(heights, widths, strict=True):
-        starts.append(starts[-1] + n * h * w)
-    per_level = torch.tensor(
-        [heights, widths, starts[:-1], list(strides)], dtype=torch.int32, device=boxes.device
-    )
-    height, width, start, stride = per_level[:, levels]  # (N, R) each
+    height, width, start, stride = _level_numbers(features, strides, levels)  # (N, R) int32 each
 
     shift = 0.5 if aligned else 0.0
     scaled = boxes / stride[..., None] - shift
@@ -134,6 +127,23 @@ def _rows_and_weights(
     weight = wy[:, :, :, None, :, None] * (wx / samples**2)[:, :, None, :, None, :]
     bins = n * r * size * size
     return index.reshape(bins, 4 * samples * samples), weight.reshape(bins, 4 * samples * samples)
+
+
+def _level_numbers(features: Sequence[Tensor], strides: Sequence[int], levels: Tensor) -> list[Tensor]:
+    """Height, width, first table row and stride of every RoI's level, each (N, R) int32.
+
+    Chosen by comparing: a tensor made of the host's numbers would be copied to the device in every step.
+    """
+    rows = [f.shape[0] * f.shape[2] * f.shape[3] for f in features]
+    starts = [sum(rows[:level]) for level in range(len(rows))]
+    columns = ([f.shape[2] for f in features], [f.shape[3] for f in features], starts, list(strides))
+    chosen = []
+    for numbers in columns:
+        value = torch.full_like(levels, numbers[0], dtype=torch.int32)
+        for level in range(1, len(numbers)):  # over levels, not over images
+            value = value.masked_fill(levels == level, numbers[level])
+        chosen.append(value)
+    return chosen
 
 
 def pyramid_roi_align_reference(

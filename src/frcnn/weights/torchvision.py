@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from frcnn.config import Config
 from frcnn.recipes import recipe
+from frcnn.settings import from_dict
 from frcnn.weights.checkpoint import CheckpointError
 from frcnn.weights.imagenet import channels_last_columns
 
@@ -114,6 +115,11 @@ def _is_norm(module: nn.Module) -> bool:
 def _with_module_settings(config: Config, model: Any) -> Config:
     """Sizes, counts and thresholds of a torchvision module."""
     rpn, roi, transform = model.rpn, model.roi_heads, model.transform
+    ratios = {tuple(float(v) for v in level) for level in rpn.anchor_generator.aspect_ratios}
+    if len(ratios) > 1:
+        raise CheckpointError(
+            f"the model's levels have different anchor ratios {sorted(ratios)}; one set is supported"
+        )
     updates: dict[str, dict[str, Any]] = {
         "preprocess": {
             "min_size": int(transform.min_size[-1]),
@@ -137,12 +143,26 @@ def _with_module_settings(config: Config, model: Any) -> Config:
             "max_dets": roi.detections_per_img,
             "batch_size": roi.fg_bg_sampler.batch_size_per_image,
             "positive_fraction": roi.fg_bg_sampler.positive_fraction,
+            "positive_iou": roi.proposal_matcher.high_threshold,
+            "negative_iou": (0.0, roi.proposal_matcher.low_threshold),
+            "delta_weights": tuple(roi.box_coder.weights),
+            "output_size": int(roi.box_roi_pool.output_size[0]),
+            "sampling_ratio": int(roi.box_roi_pool.sampling_ratio),
         },
         "anchors": {
             "sizes": tuple(tuple(float(v) for v in s) for s in rpn.anchor_generator.sizes),
-            "ratios": tuple(float(v) for v in rpn.anchor_generator.aspect_ratios[0]),
+            "ratios": ratios.pop(),
+        },
+        "rpn": {
+            "positive_iou": rpn.proposal_matcher.high_threshold,
+            "negative_iou": rpn.proposal_matcher.low_threshold,
+            "best_anchor": rpn.proposal_matcher.allow_low_quality_matches,
+            "batch_size": rpn.fg_bg_sampler.batch_size_per_image,
+            "positive_fraction": rpn.fg_bg_sampler.positive_fraction,
+            "delta_weights": tuple(rpn.box_coder.weights),
         },
     }
-    return config.model_copy(
-        update={name: getattr(config, name).model_copy(update=values) for name, values in updates.items()}
-    )
+    tree = config.model_dump()
+    for name, values in updates.items():
+        tree[name] |= values
+    return from_dict(tree, "torchvision's module")
