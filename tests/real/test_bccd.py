@@ -31,7 +31,7 @@ def test_the_default_recipe_learns_in_two_epochs(tmp_path: Path) -> None:
         DATA, epochs=2, train="trainval", val="none", bad_boxes="drop", runs=tmp_path, forecast=False
     )
     report = frcnn.evaluate(run.detector, DATA, "test")
-    # two of twelve epochs; the full schedule's figures are in benchmarks/results
+    # two epochs instead of ten; the whole schedule's figures are in benchmarks/results
     assert report["AP50"] is not None and report["AP50"] > 0.55
     again = frcnn.evaluate(run.folder / "best.safetensors", DATA, "test")
     assert again["AP"] == report["AP"]
