@@ -1,22 +1,16 @@
-"""For all tests: no network. Nothing here may need it, and a user without it must not notice."""
+"""For all tests and the processes they start: no network. A user without it must not notice."""
 
-import socket
-import sys
+import os
+import runpy
+from pathlib import Path
 
+OFFLINE = Path(__file__).with_name("offline")
 
-class NetworkError(RuntimeError):
-    """A test, or what it called, tried to reach another machine."""
-
-
-def _refuse(event: str, arguments: tuple[object, ...]) -> None:
-    if event == "socket.connect" and getattr(arguments[0], "family", None) in (
-        socket.AF_INET,
-        socket.AF_INET6,
-    ):
-        raise NetworkError(f"connection to {arguments[1]}")
-    if event in ("socket.getaddrinfo", "socket.gethostbyname") and arguments[0] not in (None, "localhost"):
-        raise NetworkError(f"look-up of {arguments[0]}")
-
-
-# An audit hook sees every socket of this process, whoever opens it, also before the first test.
-sys.addaudithook(_refuse)
+# Python loads ``sitecustomize`` from the first folder of its path that has one: this blocks child processes.
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    [
+        str(OFFLINE),
+        *(p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p and p != str(OFFLINE)),
+    ]
+)
+runpy.run_path(str(OFFLINE / "sitecustomize.py"))

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -213,6 +214,18 @@ def test_exit_codes(
     one_sentence(capsys)
 
 
+def test_the_next_step_exists(
+    data: Path, finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import frcnn.training.run
+
+    monkeypatch.setattr(frcnn.training.run, "train", lambda *_, **__: SimpleNamespace(folder=finished))
+    assert run(["train", str(data)]) == 0
+    words = capsys.readouterr().out.strip().rpartition("or frcnn ")[2].split()
+    assert words == ["eval", str(finished), str(data)]
+    assert run(words) == 0
+
+
 # ---- configuration files
 
 
@@ -310,7 +323,7 @@ def test_predict_goes_on_after_a_broken_picture(
     data: Path, model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (data / "p1.jpg").write_bytes(b"no picture")
-    assert run(["predict", str(model), str(data), "--out", "found"]) == 1
+    assert run(["predict", str(model), str(data), "--out", "found", "--score", "0"]) == 1
     assert "1 of 5 pictures cannot be read: " in one_sentence(capsys)
     assert len(list(Path("found/pictures").iterdir())) == 4
 
@@ -327,6 +340,97 @@ def test_find_pictures_each_once(data: Path) -> None:
     (data / "p0.jpg").rename(data / "deep" / "P0.JPG")
     found = find_pictures([str(data / "p1.jpg"), str(data), str(data / "p*.jpg")])
     assert [p.name for p in found] == ["p1.jpg", "P0.JPG", "p2.jpg", "p3.jpg", "p4.jpg"]
+
+
+def test_results_are_no_inputs(data: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["predict", str(model), str(data), "--out", str(data / "found"), "--score", "0"]
+    assert run(words) == run(words) == 0
+    assert capsys.readouterr().out.count("5 pictures: ") == 2
+    inside = data / "found" / "pictures"
+    assert len(find_pictures([str(inside)], data / "found")) == 5  # unless it is asked for by name
+
+
+def test_predict_without_stored_thresholds(
+    data: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["predict", str(model), str(data / "p0.jpg"), "--no-pictures", "--no-tables"]
+    assert run([*words, "--json"]) == 0
+    shown = capsys.readouterr()
+    sure = json.loads(shown.out)["images"][0]["detections"]
+    assert all(found["score"] >= 0.5 for found in sure)
+    assert [line for line in shown.err.splitlines() if "no score thresholds" in line] == [
+        "no score thresholds are stored in this model (it was trained without validation): "
+        "showing detections of score 0.5 and more; --score changes it"
+    ]
+    assert run([*words, "--json", "--score", "0"]) == 0
+    shown = capsys.readouterr()
+    assert "thresholds" not in shown.err
+    assert len(json.loads(shown.out)["images"][0]["detections"]) > len(sure)
+    detector = frcnn.Detector.load(model)
+    detector.thresholds = (0.9999, 0.9999)
+    detector.save(tmp_path / "with.safetensors")
+    assert run(["predict", str(tmp_path / "with.safetensors"), *words[2:]]) == 0
+    shown = capsys.readouterr()
+    assert "thresholds" not in shown.err and "1 pictures: 0 objects" in shown.out
+
+
+@pytest.fixture
+def finished(model: Path, tmp_path: Path) -> Path:
+    """A run folder that held out two pictures of ``data``."""
+    folder = tmp_path / "finished"
+    folder.mkdir()
+    (folder / "best.safetensors").write_bytes(model.read_bytes())
+    splits = {"train": ["p0.jpg", "p1.jpg", "p4.jpg"], "val": ["p2.jpg", "p3.jpg"]}
+    (folder / "splits.json").write_text(json.dumps({"format": 1, "data": "data", "splits": splits}))
+    return folder
+
+
+def measured(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str]:
+    """Number of pictures, and what stderr says of the choice."""
+    assert run(["eval", *map(str, words), "--json"]) == 0
+    shown = capsys.readouterr()
+    line = next(line for line in shown.err.splitlines() if line.startswith("measured on"))
+    return json.loads(shown.out)["settings"]["images"], line
+
+
+def test_eval_knows_what_the_run_held_out(
+    data: Path, finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    of_run = f"of the run ({finished / 'splits.json'})"
+    assert measured(capsys, finished, data) == (2, f"measured on split val {of_run}")
+    assert measured(capsys, finished, data, "--split", "val") == (2, f"measured on split val {of_run}")
+    assert measured(capsys, finished, data, "--split", "train") == (3, f"measured on split train {of_run}")
+    assert run(["eval", str(finished), str(data), "--split", "test"]) == 2
+    assert 'no split "test"' in one_sentence(capsys)
+
+
+def test_eval_warns_about_training_pictures(
+    data: Path, model: Path, finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    everything = "measured on all pictures; those the model was trained on may be among them"
+    assert measured(capsys, model, data) == (5, everything)
+    (data / "p3.jpg").rename(data / "q3.jpg")  # other data than the run's
+    (data / "p3.xml").rename(data / "q3.xml")
+    text = (data / "q3.xml").read_text().replace("p3.jpg", "q3.jpg")
+    (data / "q3.xml").write_text(text)
+    assert measured(capsys, finished, data) == (5, everything)
+
+
+def test_eval_prefers_the_test_split(
+    tmp_path: Path, model: Path, finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for part in ("JPEGImages", "Annotations", "ImageSets/Main"):
+        (tmp_path / "devkit" / part).mkdir(parents=True)
+    for name in "abc":
+        add_picture(tmp_path / "devkit/JPEGImages", name, [("cat", 5, 5, 40, 50)])
+        (tmp_path / f"devkit/JPEGImages/{name}.xml").rename(tmp_path / f"devkit/Annotations/{name}.xml")
+    (tmp_path / "devkit/ImageSets/Main/train.txt").write_text("a\nb\n")
+    (tmp_path / "devkit/ImageSets/Main/test.txt").write_text("c\n")
+    line = "measured on split test of the data"
+    splits = {"train": ["JPEGImages/a.jpg"], "val": ["JPEGImages/b.jpg"]}
+    (finished / "splits.json").write_text(json.dumps({"format": 1, "data": "devkit", "splits": splits}))
+    assert measured(capsys, model, tmp_path / "devkit") == (1, line)
+    assert measured(capsys, finished, tmp_path / "devkit") == (1, line)
 
 
 def test_eval(data: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,6 @@
 import socket
+import subprocess
+import sys
 import urllib.request
 
 import pytest
@@ -23,3 +25,22 @@ def test_a_connection_is_refused(address: tuple[str, int]) -> None:
 def test_a_name_is_not_looked_up() -> None:
     with pytest.raises(RuntimeError, match=r"look-up of example\.invalid"):
         urllib.request.urlopen("http://example.invalid", timeout=1)
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("import socket; socket.socket().connect(('127.0.0.1', 9))", "connection to"),
+        ("import socket; socket.getaddrinfo('example.invalid', 80)", "look-up of example.invalid"),
+        (
+            "import subprocess, sys; sys.exit(subprocess.call([sys.executable, '-c', "
+            "\"import socket; socket.gethostbyname('example.invalid')\"]))",
+            "look-up of example.invalid",
+        ),
+    ],
+    ids=["connection", "look-up", "grandchild"],
+)
+def test_a_child_process_is_refused(code: str, words: str) -> None:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "NetworkError: " + words in done.stderr

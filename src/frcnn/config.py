@@ -247,7 +247,6 @@ class TrainConfig(Section):
     """Stop after this many epochs without a better validation AP; 0: never."""
     seed: int = 0
     deterministic: bool = False
-    compile: bool = False
 
 
 class EvalConfig(Section):

@@ -9,6 +9,8 @@ import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import safetensors.torch
@@ -24,7 +26,9 @@ from frcnn.model.losses import LossInputs, default_losses
 from frcnn.predict import Detector
 from frcnn.settings import load_yaml
 from frcnn.structures import Losses
+from frcnn.training.callbacks import Interrupt, Recorder
 from frcnn.training.folder import COLUMNS
+from frcnn.training.plan import TrainData, choose_data, raise_limits
 from frcnn.training.run import Run, train
 from frcnn.training.state import StateError, load_state
 from frcnn.training.watch import TrainingStopped
@@ -312,6 +316,89 @@ def test_weights_of_other_classes_start_a_run(voc: Path, tmp_path: Path) -> None
     assert second.detector.config.preprocess.min_size == 64  # the configuration comes with the weights
     notes = (second.folder / "notes.txt").read_text()
     assert "heads re-initialised for 1 classes (was 2); rows kept for red" in notes
+
+
+def cut_pictures(data: Path, numbers: tuple[int, ...]) -> None:
+    """The header stays whole, so that only decoding finds it."""
+    for number in numbers:
+        path = data / "JPEGImages" / f"train{number:03}.jpg"
+        path.write_bytes(path.read_bytes()[:700])
+
+
+def skipping_config(**train: object) -> Config:
+    config = tiny_config(**train)
+    return config.model_copy(update={"data": config.data.model_copy(update={"on_bad_image": "skip"})})
+
+
+def unread(data: Path, runs: Path, monkeypatch: pytest.MonkeyPatch, *numbers: int) -> Run:
+    """A run whose pictures break after the check."""
+    from frcnn.training import run as module
+
+    def then_cut(*arguments: Any) -> TrainData:
+        chosen = choose_data(*arguments)
+        cut_pictures(data, numbers)
+        return chosen
+
+    monkeypatch.setattr(module, "choose_data", then_cut)
+    return run(data, runs, skipping_config(epochs=2), name="bad", val="none")
+
+
+def test_a_skipped_picture_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = write_voc(tmp_path / "voc", {"train": PICTURES})
+    result = unread(data, tmp_path, monkeypatch, 1)
+    notes = (result.folder / "notes.txt").read_text()
+    assert "epoch 1: 1 of 5 pictures could not be read" in notes and "train001.jpg" in notes
+    assert "epoch 2: 1 of 5" in notes
+
+
+def test_many_skipped_pictures_stop_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = write_voc(tmp_path / "voc", {"train": PICTURES})
+    with pytest.raises(TrainingStopped, match=r"epoch 1: 2 of .*train00\d\.jpg.*check DATA --decode"):
+        unread(data, tmp_path, monkeypatch, 1, 2)
+    assert load_state(tmp_path / "bad").epoch == 1  # the epoch is saved first
+
+
+def test_limits_only_grow(voc: Path, tmp_path: Path) -> None:
+    train_part = open_dataset(voc).subset("train")
+    for given, wanted in ((1, 3), (3, 3), (100, 100)):
+        config = tiny_config()
+        config = config.model_copy(update={"roi": config.roi.model_copy(update={"max_dets": given})})
+        raised, notes = raise_limits(config, train_part)
+        assert raised.roi.max_dets == wanted and bool(notes) == (given < wanted)
+
+
+def test_unknown_loss_is_a_dash(voc: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    journal = SimpleNamespace(advance=lambda _, text: said.append(text), has_bar=True)
+    recorder = Recorder(cast(Any, None), cast(Any, journal), Interrupt())
+    schedule = SimpleNamespace(epochs=2, steps=9)
+    module = SimpleNamespace(
+        task=SimpleNamespace(schedule=schedule), watch=SimpleNamespace(interval=20), validation=None,
+        epoch=0, step=1,
+    )  # fmt: skip
+    recorder._progress(cast(Any, module))
+    recorder._latest = 1.5
+    recorder._progress(cast(Any, module))
+    assert said == ["epoch 1/2  loss -", "epoch 1/2  loss 1.500"]
+
+
+def test_one_late_device_stops_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    notes: list[str] = []
+    journal = SimpleNamespace(note=notes.append)
+    module = SimpleNamespace(step=3, task=SimpleNamespace(schedule=SimpleNamespace(steps=9)))
+    for rank in (0, 1):
+        asked: list[bool] = []
+
+        def together(late: bool, all: bool, asked: list[bool] = asked) -> bool:
+            asked.append(late)
+            return True  # another device is late
+
+        strategy = SimpleNamespace(reduce_boolean_decision=together)
+        trainer = SimpleNamespace(strategy=strategy, should_stop=False, is_global_zero=rank == 0)
+        recorder = Recorder(cast(Any, None), cast(Any, journal), Interrupt(), deadline=float("inf"))
+        recorder._end_in_time(cast(Any, trainer), cast(Any, module))
+        assert asked == [False] and trainer.should_stop
+    assert notes == ["time budget reached at step 3 of 9: evaluating now"]
 
 
 @pytest.mark.slow

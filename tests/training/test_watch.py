@@ -88,6 +88,13 @@ def test_gpu_reports_the_first_bad_step_later() -> None:
     assert reports[0]["step"] == 4 and reports[0]["gradient_norm"] == 2.0
 
 
+def test_no_pixels_are_kept() -> None:
+    watch = gpu_watch([])
+    watch.losses(losses(1.0), seen(1))
+    kept = watch._seen[0].batch
+    assert kept.images.pixels.numel() == 0 and kept.paths == ("1.jpg",)
+
+
 def test_gpu_looks_at_the_latest_when_its_rows_are_full() -> None:
     watch = gpu_watch([])
     for step in range(1, INTERVAL + 1):

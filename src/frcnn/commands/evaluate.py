@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -11,11 +13,16 @@ from frcnn.commands.progress import progress
 from frcnn.commands.setup import choose_device, model_file
 from frcnn.files import write_text
 
+if TYPE_CHECKING:
+    from frcnn.config import DataConfig
+
+TEST, VAL = "test", "val"
+
 
 def evaluate(
     model: options.Model,
     data: options.Data,
-    split: options.Split = None,
+    split: options.EvalSplit = None,
     protocol: options.Protocol = options.ProtocolChoice.coco,
     score: options.Floor = None,
     max_dets: options.MaxDets = None,
@@ -36,8 +43,9 @@ def evaluate(
         config = config.model_copy(
             update={"data": config.data.model_copy(update={"bad_boxes": bad_boxes.value})}
         )
-    dataset, found = load_checked(data, split, config=config)
-    print(found.summary(), file=sys.stderr)
+    split, splits, line = choose_split(model, data, split, config.data)
+    dataset, found = load_checked(data, split, config=config, splits=splits)
+    print(found.summary(), line, sep="\n", file=sys.stderr)
     with progress(len(dataset), "evaluating") as show:
         report = measure(
             detector, dataset, protocol=protocol.value, score=score, max_dets=max_dets, progress=show
@@ -46,3 +54,42 @@ def evaluate(
         write_text(out / "evaluation.json", report.to_json() + "\n")
         write_text(out / "classes.csv", report.to_csv())
     typer.echo(report.to_json() if as_json else report.format(color=sys.stdout.isatty()))
+
+
+def choose_split(
+    model: Path, data: Path, split: str | None, config: DataConfig
+) -> tuple[str | None, Path | None, str]:
+    """Which pictures are measured: those a user names, else the ones that training has seen least of.
+
+    Args:
+        model: model file or run folder; a run knows which pictures it held out.
+        data: folder of the data set.
+        split: that the user named, or None.
+        config: how the data set is read.
+
+    Returns:
+        The split, or None for all pictures; the run's ``splits.json`` where it belongs to this data set; and
+        a line that says what was chosen.
+
+    Raises:
+        DataError: when the data set or the run's splits cannot be read.
+    """
+    from frcnn.data.open import read_dataset
+    from frcnn.data.split import read_splits
+
+    file = model / "splits.json"
+    of_run: dict[str, list[str]] = read_splits(file) if file.is_file() else {}
+    if split is not None and not of_run.get(split):
+        return split, None, f"measured on split {split} of the data"
+    whole, _ = read_dataset(data, config=config)
+    if not {name for members in of_run.values() for name in members} <= set(whole.pictures.paths):
+        of_run.clear()  # a run may well be measured on other data
+    if split is None and len(whole.splits.get(TEST, ())):
+        split = TEST
+    elif split is None and of_run.get(VAL):
+        split = VAL
+    if split is None:
+        return None, None, "measured on all pictures; those the model was trained on may be among them"
+    if of_run.get(split):
+        return split, file, f"measured on split {split} of the run ({file})"
+    return split, None, f"measured on split {split} of the data"

@@ -104,6 +104,10 @@ Seed = Annotated[int | None, _at_least(0, "Of weights, order, variation and held
 Deterministic = Annotated[bool, _option("Repeatable also on a GPU; slower.", "--deterministic")]
 
 Split = Annotated[str | None, _option("One split of the data; default: all pictures.")]
+EvalSplit = Annotated[
+    str | None,
+    _option("One split of the data or of the run; default: test, else the run's val, else all pictures."),
+]
 TrainSplit = Annotated[str | None, _option("Split to train on.", "--train", "SPLIT")]
 ValSplit = Annotated[
     str | None, _option("Split to validate on, a share to hold out (0.2), or none.", metavar="SPLIT")

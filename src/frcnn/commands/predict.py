@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from frcnn.results import Result
 
 SHOWN = 5
+USUAL_SCORE = 0.5
+"""Of models without stored thresholds: every weak detection would be shown otherwise."""
 
 
 @dataclass
@@ -67,12 +69,19 @@ def predict(
     as_json: options.AsJson = False,
 ) -> None:
     """Find objects in pictures: annotated copies, tables, and labels for annotation tools."""
-    paths = find_pictures(inputs)
+    paths = find_pictures(inputs, out)
     where = choose_device(device)
     from frcnn.predict import Detector
     from frcnn.writers import ResultWriter
 
     detector = Detector.load(model_file(model)).to(where)
+    if score is None and detector.thresholds is None:
+        score = USUAL_SCORE
+        print(
+            "no score thresholds are stored in this model (it was trained without validation): "
+            f"showing detections of score {score} and more; --score changes it",
+            file=sys.stderr,
+        )
     tally = Tally(detector.config.roi.max_dets if max_dets is None else max_dets)
     folders = [Path(text) for text in inputs]
     root = folders[0] if len(folders) == 1 and folders[0].is_dir() else None
@@ -97,8 +106,13 @@ def predict(
         raise CommandError(sentence, 1 if tally.pictures else 2)
 
 
-def find_pictures(inputs: Sequence[str]) -> list[Path]:
+def find_pictures(inputs: Sequence[str], out: Path | None = None) -> list[Path]:
     """The picture files that files, folders (with subfolders) and patterns lead to, each once, in order.
+
+    Args:
+        inputs: as on the command line.
+        out: folder of results; inside a searched folder it is left out, or a second call would take the
+            annotated pictures of the first.
 
     Raises:
         ValueError: for an input that leads to none.
@@ -110,6 +124,9 @@ def find_pictures(inputs: Sequence[str]) -> list[Path]:
         path = Path(text)
         if path.is_dir():
             files = [p for p in sorted(path.rglob("*")) if p.suffix.lower() in EXTENSIONS and p.is_file()]
+            if out is not None and path.resolve() in out.resolve().parents:
+                results = out.resolve()
+                files = [p for p in files if not p.resolve().is_relative_to(results)]
             if not files:
                 raise ValueError(f"{path}: no pictures in this folder; give one that holds pictures")
         elif path.exists():

@@ -76,7 +76,7 @@ def train(
         weights=weights,
         backbone_weights=backbone_weights,
     )
-    typer.echo(f"next: frcnn predict {run.folder} PICTURES, or frcnn eval {run.folder} DATA --split test")
+    typer.echo(f"next: frcnn predict {run.folder} PICTURES, or frcnn eval {run.folder} {data or 'DATA'}")
 
 
 def _starting_config(weights: Path | None, resume: Path | None) -> Config:

@@ -76,7 +76,7 @@ def model_lines(network: FasterRCNN, config: Config) -> tuple[str, str]:
 
 def model_notes(network: FasterRCNN, config: Config) -> list[str]:
     """Sentences about settings that usually do not go together."""
-    notes = [f"part {name} is replaced: the network is not compiled" for name in network.parts.replaced]
+    notes = [f"part {name} is replaced" for name in network.parts.replaced]
     trained = any(
         isinstance(m, nn.modules.batchnorm._BatchNorm) and m.weight is not None and m.weight.requires_grad
         for m in network.modules()
@@ -104,7 +104,7 @@ def anchor_lines(train: Dataset, network: FasterRCNN, config: Config) -> tuple[s
     if low.mean() < 0.1:
         return text, False
     side = np.sqrt(sizes.prod(1))
-    small, smallest = side[low], float(np.median([a for level in config.anchors.sizes for a in level][:1]))
+    small, smallest = side[low], float(min(size for level in config.anchors.sizes for size in level))
     if np.median(small) < smallest:
         scale = smallest / max(float(np.median(small)), 1.0)
         wish = round(config.preprocess.min_size * min(scale, 4.0) / 32) * 32

@@ -24,7 +24,8 @@ from frcnn.training.samples import (
     save_training_batch,
     save_validation_batch,
 )
-from frcnn.training.watch import PARTS
+from frcnn.training.skipped import MOST_SKIPPED, describe_skipped, gather_names
+from frcnn.training.watch import PARTS, TrainingStopped
 
 ROWS_PER_EPOCH = 10
 SHOWN_SCORE = 0.5
@@ -87,7 +88,7 @@ class Recorder(pl.Callback):
         self._keeper, self._journal, self._interrupt = keeper, journal, interrupt
         self._deadline, self._patience = deadline, patience
         self._means: list[dict[str, float]] = []
-        self._latest = float("nan")
+        self._latest: float | None = None
         self._spoken = 0.0
         self._restore: Any = None
         self._drawn_train = self._drawn_val = 0
@@ -142,11 +143,9 @@ class Recorder(pl.Callback):
                 self._keeper.folder.samples, batch, classes, spec, self._drawn_train
             )
         self._progress(module)
-        if self._deadline is not None and time.monotonic() > self._deadline and not trainer.should_stop:
-            self._journal.note(
-                f"time budget reached at step {module.step} of {schedule.steps}: evaluating now"
-            )
-            trainer.should_stop = True
+        looked = (batch_idx + 1) % watch.interval == 0 or batch_idx + 1 == schedule.batches
+        if self._deadline is not None and (trainer.world_size == 1 or looked):
+            self._end_in_time(trainer, module)
         self._interrupt.check()
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -187,9 +186,38 @@ class Recorder(pl.Callback):
             self._keeper.add_row(row)
             self._journal.say(_line(module, row, better))
             self._keeper.save(module, trainer, better)
+        self._judge_skipped(trainer, module)
         if self._patience and self._keeper.stale >= self._patience:
-            self._journal.note(f"stopped early: no better validation AP for {self._patience} epochs")
+            if trainer.is_global_zero:
+                self._journal.note(f"stopped early: no better validation AP for {self._patience} epochs")
             trainer.should_stop = True
+
+    def _end_in_time(self, trainer: pl.Trainer, module: TrainingModule) -> None:
+        """Stop at the deadline; clocks differ, so the first rank that is late decides for all."""
+        assert self._deadline is not None
+        late = time.monotonic() > self._deadline
+        if trainer.strategy.reduce_boolean_decision(late, all=False) and not trainer.should_stop:
+            if trainer.is_global_zero:
+                self._journal.note(
+                    f"time budget reached at step {module.step} of {module.task.schedule.steps}: "
+                    "evaluating now"
+                )
+            trainer.should_stop = True
+
+    def _judge_skipped(self, trainer: pl.Trainer, module: TrainingModule) -> None:
+        """Name the pictures that the epoch could not read; too many end the run, on all ranks alike."""
+        assert module.feed is not None
+        names = gather_names(module.skipped, trainer.world_size)
+        if not names:
+            return
+        text, many = describe_skipped(names, module.feed.images * trainer.world_size, module.epoch)
+        if trainer.is_global_zero:
+            self._journal.note(text)
+        if many:
+            raise TrainingStopped(
+                f"{text}; more than {MOST_SKIPPED:.0%} are too many: replace these files "
+                f"(frcnn check DATA --decode finds all), then use --resume {self._keeper.folder.path}"
+            )
 
     def _end(self) -> None:
         self._journal.stop_bar()
@@ -225,10 +253,11 @@ class Recorder(pl.Callback):
 
     def _progress(self, module: TrainingModule) -> None:
         schedule = module.task.schedule
-        if module.watch.interval == 1 and self._latest != self._latest:
+        if module.watch.interval == 1 and self._latest is None:
             self._latest = float(module.watch.sums[:-1].sum() / module.watch.sums[-1])
+        loss = "-" if self._latest is None else f"{self._latest:.3f}"
         ap = f"  AP {module.validation.ap:.3f}" if module.validation else ""
-        text = f"epoch {module.epoch + 1}/{schedule.epochs}  loss {self._latest:.3f}{ap}"
+        text = f"epoch {module.epoch + 1}/{schedule.epochs}  loss {loss}{ap}"
         self._journal.advance(module.step, text)
         now = time.monotonic()
         if not self._journal.has_bar and now - self._spoken > LINE_SECONDS:

@@ -61,6 +61,7 @@ class TrainingModule(pl.LightningModule):
         validation: the latest validation, or None.
         latest: the batch of the latest step, for messages.
         found: detections in the latest validation batch.
+        skipped: files of the current epoch that this rank could not read; a set in order.
         feed: training batches of this rank, from the start of the training on.
     """
 
@@ -76,12 +77,12 @@ class TrainingModule(pl.LightningModule):
         self.validation: Validation | None = None
         self.latest: Batch | None = None
         self.found: Detections | None = None
+        self.skipped: dict[str, None] = {}
         self.feed: Feed | None = None
         self._loaders = loaders
         self.fused = False
         self._watch: LossWatch | None = None
         self._collector = Collector()
-        self._run = torch.compile(network) if task.config.train.compile else network
         state = task.resumed
         if state is not None:
             network.load_state_dict(state.network)
@@ -137,6 +138,7 @@ class TrainingModule(pl.LightningModule):
     def on_train_epoch_start(self) -> None:
         """Every epoch starts its random generators anew, so that a resumed one needs no state of theirs."""
         seed_everything("epoch", self.task.config.train.seed, self.epoch, self.global_rank)
+        self.skipped = {}
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Move a batch beside the running step."""
@@ -145,9 +147,10 @@ class TrainingModule(pl.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # type: ignore[override]
         """The total loss of a batch."""
         self.latest = batch
+        self.skipped |= dict.fromkeys(batch.skipped)
         seed = mix_seed("step", self.task.config.train.seed, self.batches, self.global_rank)
         noise = self.network.draw_noise(batch.images, batch.targets, seed)
-        losses = self._run(batch.images, batch.targets, noise).losses
+        losses = self.network(batch.images, batch.targets, noise).losses
         assert isinstance(losses, Losses)
         self.watch.losses(losses, Seen(self.step + 1, self.epoch + 1, self.lr, batch))
         self.batches += 1

@@ -25,7 +25,6 @@ from frcnn.training.transfer import start_from
 from frcnn.weights.checkpoint import load_checkpoint
 
 DEFAULT_RECIPE = "lite0-fpn"
-USUAL_MAX_DETS = 100
 FREE_KEYS = ("data.workers", "eval.batch")
 """Keys that may differ in a resumed run, because they change nothing but speed."""
 
@@ -172,20 +171,20 @@ def choose_data(
 
 
 def raise_limits(config: Config, train: Dataset) -> tuple[Config, list[str]]:
-    """Room for 1.5 times the objects of the fullest training picture, where the usual limit of 100 has not.
+    """Room for 1.5 times the objects of the fullest training picture; a limit never becomes lower.
 
     Returns:
         The configuration, and a note where it changed.
     """
     most = int(np.diff(train.objects.offsets).max())
     need = int(np.ceil(1.5 * most))
-    if config.roi.max_dets != USUAL_MAX_DETS or need <= USUAL_MAX_DETS:
+    if need <= config.roi.max_dets:
         return config, []
     roi = config.roi.model_copy(update={"max_dets": need})
     limit = max(config.proposals.post_nms_test, 2 * need)
     proposals = config.proposals.model_copy(update={"post_nms_test": limit})
     note = (
-        f"max-dets raised from {USUAL_MAX_DETS} to {need}: a training picture holds {most} objects "
+        f"max-dets raised from {config.roi.max_dets} to {need}: a training picture holds {most} objects "
         f"(proposals of a picture: {limit})"
     )
     return config.model_copy(update={"roi": roi, "proposals": proposals}), [note]

@@ -127,7 +127,9 @@ def _prepare(
     folder = None if options.resume is None else _folder_of(options.resume).path
     chosen = choose_data(data, options, config, folder, state)
     journal.say(chosen.report.format())
-    config, notes = raise_limits(config, chosen.train)
+    notes: list[str] = []
+    if state is None or recipe is not None or options.config is not None:  # else the run's own limits hold
+        config, notes = raise_limits(config, chosen.train)
     if state is not None:
         check_resumed(state, config, chosen)
         precision = Precision(state.precision, "as the run began")  # type: ignore[arg-type]

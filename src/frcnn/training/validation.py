@@ -54,6 +54,7 @@ class Collector:
     """Gathers a validation pass on the device; the host reads it once, at the end."""
 
     def __init__(self) -> None:
+        self._ids: list[Tensor] = []  # stay on the host: a copy for each batch would wait for the device
         self._rows: list[Tensor] = []
         self._valid: list[Tensor] = []
         self._losses: list[Tensor] = []
@@ -62,24 +63,25 @@ class Collector:
         """Take the losses and detections of a batch of N pictures."""
         found, losses = output.detections, output.losses
         assert found is not None and losses is not None
-        ids = torch.tensor(batch.image_ids, dtype=torch.float64, device=found.boxes.device)
-        ids = ids[:, None].expand(found.scores.shape)
-        columns = [ids, found.labels.double(), found.scores.double(), *found.boxes.double().unbind(-1)]
-        self._rows.append(torch.stack(columns, -1).flatten(0, 1))  # (N * D, 7)
+        ids = torch.tensor(batch.image_ids, dtype=torch.float64)
+        self._ids.append(ids.repeat_interleave(found.scores.shape[1]))  # (N * D,)
+        columns = [found.labels.double(), found.scores.double(), *found.boxes.double().unbind(-1)]
+        self._rows.append(torch.stack(columns, -1).flatten(0, 1))  # (N * D, 6)
         self._valid.append(found.valid.flatten())
         count = len(batch)
         values = [getattr(losses, name).double() * count for name in PARTS]
         limits = [found.valid.all(1).sum().double(), (~found.exact).sum().double()]
-        self._losses.append(torch.stack([*values, values[0].new_tensor(count), *limits]))  # (7,)
+        self._losses.append(torch.stack([*values, values[0].new_full((), count), *limits]))  # (7,)
 
     def tensors(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """This rank's detections (n, 7) and sums (7,), both float64; the collector is empty afterwards."""
         rows = torch.zeros(0, COLUMNS, dtype=torch.float64, device=device)
         sums = torch.zeros(SUMS, dtype=torch.float64, device=device)
         if self._rows:
-            rows = torch.cat(self._rows)[torch.cat(self._valid)]
+            ids = torch.cat(self._ids).to(device)
+            rows = torch.cat([ids[:, None], torch.cat(self._rows)], 1)[torch.cat(self._valid)]
             sums = torch.stack(self._losses).sum(0)
-        for kept in (self._rows, self._valid, self._losses):
+        for kept in (self._ids, self._rows, self._valid, self._losses):
             kept.clear()
         return rows, sums
 

@@ -9,7 +9,7 @@ Letters: N pictures, G padded objects, T steps between two looks.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -67,7 +67,7 @@ class LossWatch:
         self.sums[-1] += 1
         self._rows[len(self._seen), :-1] = parts
         self._rows[len(self._seen), -1] = 0  # no gradient yet
-        self._seen.append(seen)
+        self._seen.append(replace(seen, batch=_without_pixels(seen.batch)))
         self.bad.logical_or_(~parts.isfinite().all())
         if self.interval == 1:
             self._stop_if_bad()
@@ -114,6 +114,12 @@ class LossWatch:
         count = max(values[-1], 1.0)
         means = {name: value / count for name, value in zip(PARTS, values, strict=False)}
         return means | {"total": sum(means.values())}
+
+
+def _without_pixels(batch: Batch) -> Batch:
+    """A message needs no pixels, and those of all steps since the last look would fill the device."""
+    images = batch.images
+    return replace(batch, images=replace(images, pixels=images.pixels.new_empty(0)))
 
 
 def _describe(seen: Seen, row: Tensor) -> dict[str, Any]:
