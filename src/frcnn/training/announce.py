@@ -76,7 +76,7 @@ def model_lines(network: FasterRCNN, config: Config) -> tuple[str, str]:
 
 def model_notes(network: FasterRCNN, config: Config) -> list[str]:
     """Sentences about settings that usually do not go together."""
-    notes = [f"part {name} is replaced" for name in network.parts.replaced]
+    notes = [f"part {name} is replaced: not compiled" for name in network.parts.replaced]
     trained = any(
         isinstance(m, nn.modules.batchnorm._BatchNorm) and m.weight is not None and m.weight.requires_grad
         for m in network.modules()
