@@ -371,7 +371,7 @@ def test_predict_without_stored_thresholds(
     detector.save(tmp_path / "with.safetensors")
     assert run(["predict", str(tmp_path / "with.safetensors"), *words[2:]]) == 0
     shown = capsys.readouterr()
-    assert "thresholds" not in shown.err and "1 pictures: 0 objects" in shown.out
+    assert "thresholds" not in shown.err and "1 picture: 0 objects" in shown.out
 
 
 @pytest.fixture

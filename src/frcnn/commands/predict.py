@@ -50,7 +50,8 @@ class Tally:
         """For the end of the run."""
         each = ", ".join(f"{name} {count}" for name, count in self.objects.most_common())
         found = f"{self.objects.total()} objects" + (f" ({each})" if each else "")
-        lines = [f"{self.pictures} pictures: {found}; {self.empty} pictures without any"]
+        many = "picture" if self.pictures == 1 else "pictures"
+        lines = [f"{self.pictures} {many}: {found}; {self.empty} without any"]
         if self.capped:
             lines.append(f"max-dets ({self.limit}) reached in {self.capped} pictures; raise --max-dets")
         return lines
