@@ -79,8 +79,9 @@ class FoldedConv(nn.Module):
             x = pad_same(x, list(self.weight.shape[-2:]), list(self.stride), list(self.dilation))
         padding = 0 if self.same else self.padding
         if self.depthwise and x.device.type == "cpu" and torch.is_grad_enabled():
-            # the CPU library's bf16 gradients of a depthwise convolution are slow: 46 ms for the input of a 5x5
-            # one with stride 2 (4 x 144 x 83 x 115), 1 ms in fp32; stride 1 loses in the gradient of the weights
+            # bf16 gradients of a depthwise convolution are slow in the CPU library: 46 ms towards the input
+            # of a 5x5 one with stride 2 (4 x 144 x 83 x 115), where fp32 takes 1 ms; with stride 1 those of
+            # the weights are slow
             dtype = x.dtype
             with torch.autocast("cpu", enabled=False):
                 x = x.float().contiguous(memory_format=torch.channels_last)
