@@ -80,9 +80,9 @@ class BackboneConfig(Section):
     """The feature extractor."""
 
     name: str = "tf_efficientnet_lite0"
-    """A timm model name, or ``vgg16``."""
+    """A timm model name, ``vgg16``, or ``torchvision/mobilenet_v3_large``."""
     levels: tuple[int, ...] = (1, 2, 3, 4)
-    """Feature indices taken from timm (1 = stride 4 for most)."""
+    """Feature indices taken from timm (1 = stride 4 for most), or torchvision's ``features``."""
     norm: Literal["auto", "frozen", "batch", "group"] = "auto"
     """What becomes of the backbone's batch norm; ``auto``: frozen where pretrained weights are loaded, else
     trained."""
@@ -257,6 +257,9 @@ class EvalConfig(Section):
     """Detections of a picture that count (COCO's largest maxDets)."""
     score_threshold: float = Field(0.05, ge=0, le=1)
     """Floor of the scores that enter the evaluation."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Of evaluation and prediction; ``auto``: bf16 where it is faster on the device. fp32 where numbers must
+    equal those of another program."""
 
 
 class Config(Section):

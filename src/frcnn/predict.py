@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from frcnn.config import Config, RoiConfig
+from frcnn.config import Config
 from frcnn.inputs import Picture, Rgb, as_list, collate_targets, read_picture
 from frcnn.model.detector import (
     BoxHeadFactory,
@@ -23,7 +22,9 @@ from frcnn.model.detector import (
     Sampler,
     detect,
 )
+from frcnn.model.postprocess import Limits
 from frcnn.model.preprocess import pad_batch, resize_image, target_size
+from frcnn.precision import Requested, choose_precision
 from frcnn.recipes import recipe
 from frcnn.results import Result
 from frcnn.structures import Detections, ImageBatch, Trace
@@ -120,9 +121,11 @@ class Detector:
 
         Args:
             source: the module (its thresholds and sizes are read too) or its state dict.
-            arch: ``fasterrcnn_resnet50_fpn``, ``fasterrcnn_resnet50_fpn_v2``, or our recipes' names.
+            arch: ``fasterrcnn_resnet50_fpn``, ``fasterrcnn_resnet50_fpn_v2``, or one of the two
+                ``fasterrcnn_mobilenet_v3_large_...``; or our recipes' names.
             classes: names without the background, in torchvision's order.
-            bn_eps: epsilon of the batch norm, which a state dict does not hold; None: 0.0 for frozen norms.
+            bn_eps: epsilon of the batch norm, which a state dict does not hold; None: as torchvision builds it
+                around its published weights (0.0 for the frozen one of ``fasterrcnn_resnet50_fpn``, else 1e-5).
         """
         names = _class_names(classes)
         config = import_config(source, arch, bn_eps)
@@ -153,6 +156,7 @@ class Detector:
         score: float | None = None,
         max_dets: int | None = None,
         batch: int | None = None,
+        precision: Requested | None = None,
     ) -> list[Result]:
         """Find objects.
 
@@ -163,11 +167,13 @@ class Detector:
                 configuration.
             max_dets: most detections of a picture; None: the configuration's.
             batch: pictures at a time; None: ``eval.batch`` of the configuration.
+            precision: number format; None: ``eval.precision`` of the configuration, which by default is bf16
+                where that is faster. With ``fp32`` results equal those of ``trace`` and of an imported model.
 
         Returns:
             One result a picture, in order, boxes in original pixels.
         """
-        return list(self.predict_each(images, score, max_dets, batch))
+        return list(self.predict_each(images, score, max_dets, batch, precision))
 
     def predict_each(
         self,
@@ -175,17 +181,19 @@ class Detector:
         score: float | None = None,
         max_dets: int | None = None,
         batch: int | None = None,
+        precision: Requested | None = None,
     ) -> Iterator[Result]:
         """As ``predict``, one result after another, so that a large folder never is in memory as a whole."""
         pictures = as_list(images)
-        roi = self._roi_limits(score, max_dets)
+        limits = self._limits(score, max_dets)
         step = batch or self.config.eval.batch
+        chosen = choose_precision(precision or self.config.eval.precision, self.device)
         for start in range(0, len(pictures), step):
             part = pictures[start : start + step]
             read = [read_picture(picture) for picture in part]
-            with torch.inference_mode():
-                detections = detect(self.model, self._batch(read), roi)
-            yield from self._results(part, read, detections, score)
+            with torch.inference_mode(), chosen.autocast(self.device.type):
+                detections = detect(self.model, self._batch(read), limits)
+            yield from self._results(part, read, detections)
 
     def trace(
         self, images: Picture | Sequence[Picture], targets: Sequence[Mapping[str, Any]] | None = None
@@ -204,26 +212,20 @@ class Detector:
         objects = collate_targets(targets, batch)
         return self.model.trace(batch, objects, self.model.draw_noise(batch, objects, 0), detect=True)
 
-    def _roi_limits(self, score: float | None, max_dets: int | None) -> RoiConfig:
-        roi = self.config.roi
-        if score is None and self.thresholds is not None:
-            score = min(self.thresholds)
-        update: dict[str, Any] = {} if score is None else {"score_threshold": score}
-        update |= {} if max_dets is None else {"max_dets": max_dets}
+    def _limits(self, score: float | None, max_dets: int | None) -> Limits:
         for name, value, low in (("score", score, 0), ("max_dets", max_dets, 1)):
             if value is not None and value < low:
                 raise ValueError(f"{name} must be at least {low}, got {value}")
-        return roi.model_copy(update=update)
+        floors = None
+        if score is None and self.thresholds is not None:
+            floors = torch.tensor(self.thresholds, device=self.device)
+        return Limits(score, floors, max_dets)
 
     def _results(
-        self, pictures: Sequence[Picture], read: Sequence[Rgb], found: Detections, score: float | None
+        self, pictures: Sequence[Picture], read: Sequence[Rgb], found: Detections
     ) -> Iterator[Result]:
-        floor = np.array(self.thresholds) if score is None and self.thresholds is not None else None
         for picture, rgb, (boxes, scores, labels) in zip(pictures, read, found.per_image(), strict=True):
             b, s, k = boxes.numpy(), scores.numpy(), labels.numpy()
-            if floor is not None:
-                keep = s >= floor[k]
-                b, s, k = b[keep], s[keep], k[keep]
             if isinstance(picture, str | Path):
                 yield Result(b, s, k, self.classes, path=Path(picture), size=rgb.size)
             else:

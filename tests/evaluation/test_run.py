@@ -68,7 +68,7 @@ class Knowing(nn.Module):
         self.weight = nn.Parameter(torch.zeros(1))
         self.modes: list[bool] = []
 
-    def trace(self, batch: Any) -> Any:
+    def trace(self, batch: Any, limits: Any = None) -> Any:
         self.modes.append(self.training)
         rows = []
         for height, width in batch.original_sizes.tolist():

@@ -12,7 +12,7 @@ from torch import Tensor
 from torchvision.models.detection.roi_heads import RoIHeads
 
 from frcnn.config import RoiConfig
-from frcnn.model.postprocess import postprocess
+from frcnn.model.postprocess import Limits, postprocess
 from frcnn.structures import ImageBatch, Proposals
 
 CONFIG = RoiConfig(score_threshold=0.1, max_dets=20, min_size=1e-2)
@@ -143,3 +143,27 @@ def test_small_and_not_finite_boxes_are_dropped() -> None:
     assert found.boxes.isfinite().all() and found.scores.isfinite().all()
     kept = found.roi_index[0, found.valid[0]].tolist()
     assert kept and not {0, 1, 2} & set(kept)
+
+
+def test_floors_of_the_classes_come_before_the_limit_of_number() -> None:
+    """A crowd of weak detections of one class must not push out another class that asks for less."""
+    proposals, logits, deltas = inputs(1, 40, 2)
+    logits = torch.tensor([2.0, -2.0, 0.0]).repeat(1, 40, 1)  # class 0 at 0.87 everywhere ...
+    logits[0, :3] = torch.tensor([-2.0, 1.0, 0.0])  # ... and three of class 1 at 0.71
+    config = RoiConfig(nms_iou=1.0, max_dets=5)
+    crowded = postprocess(proposals, logits, deltas, batch(1), config)
+    assert crowded.labels[crowded.valid].tolist() == [0] * 5
+    floors = Limits(floors=torch.tensor([0.9, 0.7]))
+    found = postprocess(proposals, logits, deltas, batch(1), config, floors)
+    assert found.labels[found.valid].tolist() == [1] * 3 and sorted(found.roi_index[found.valid]) == [0, 1, 2]
+
+
+def test_limits_replace_those_of_the_configuration() -> None:
+    arguments = (*inputs(), batch())
+    low, high = CONFIG.model_copy(update={"score_threshold": 0.4, "max_dets": 3}), Limits(0.4, None, 3, 4000)
+    for a, b in zip(
+        postprocess(*arguments, low).per_image(),
+        postprocess(*arguments, CONFIG, high).per_image(),
+        strict=True,
+    ):
+        assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True)) and len(a[0]) == 3

@@ -9,6 +9,7 @@ from tiny import tiny_config
 
 from frcnn.data.open import open_dataset
 from frcnn.model.detector import FasterRCNN
+from frcnn.precision import Precision
 from frcnn.training.feed import make_loaders
 from frcnn.training.forecast import (
     Forecast,
@@ -19,7 +20,6 @@ from frcnn.training.forecast import (
     parse_time,
 )
 from frcnn.training.optim import Schedule
-from frcnn.training.precision import Precision
 
 SCHEDULE = Schedule(
     epochs=10, batches=100, accumulate=1, devices=1, batch=4, base_lr=0.02, warmup=0, kind="cosine"

@@ -28,6 +28,7 @@ def evaluate(
     max_dets: options.MaxDets = None,
     bad_boxes: options.BadBoxesOption = None,
     device: options.Device = "auto",
+    precision: options.DetectPrecision = None,
     as_json: options.AsJson = False,
     out: options.OutOrNot = None,
 ) -> None:
@@ -48,7 +49,13 @@ def evaluate(
     print(found.summary(), line, sep="\n", file=sys.stderr)
     with progress(len(dataset), "evaluating") as show:
         report = measure(
-            detector, dataset, protocol=protocol.value, score=score, max_dets=max_dets, progress=show
+            detector,
+            dataset,
+            protocol=protocol.value,
+            score=score,
+            max_dets=max_dets,
+            precision=None if precision is None else precision.value,
+            progress=show,
         )
     if out is not None:
         write_text(out / "evaluation.json", report.to_json() + "\n")

@@ -27,7 +27,7 @@ class BadImage(StrEnum):
 
 
 class PrecisionChoice(StrEnum):
-    """Arithmetic of the training step."""
+    """Number format of convolutions and matrix products."""
 
     auto = "auto"
     fp32 = "fp32"
@@ -97,6 +97,9 @@ Patience = Annotated[
     int | None, _at_least(0, "Stop after so many validations without a better AP; 0: never.")
 ]
 Precision = Annotated[PrecisionChoice | None, _option("Arithmetic of the training step.")]
+DetectPrecision = Annotated[
+    PrecisionChoice | None, _option("Arithmetic; default: the model's, usually bf16 where that is faster.")
+]
 MinSize = Annotated[
     int | None, _at_least(16, "Short side in pixels; the limit of the long side moves along.")
 ]

@@ -20,6 +20,7 @@ from frcnn.commands.progress import progress
 from frcnn.commands.setup import choose_device, model_file
 
 if TYPE_CHECKING:
+    from frcnn.precision import Requested
     from frcnn.predict import Detector
     from frcnn.results import Result
 
@@ -67,6 +68,7 @@ def predict(
     pictures: options.Pictures = True,
     tables: options.Tables = True,
     device: options.Device = "auto",
+    precision: options.DetectPrecision = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Find objects in pictures: annotated copies, tables, and labels for annotation tools."""
@@ -87,10 +89,11 @@ def predict(
     folders = [Path(text) for text in inputs]
     root = folders[0] if len(folders) == 1 and folders[0].is_dir() else None
     entries: list[dict[str, Any]] = []
-    kind = save_as.value if save_as is not None else None
-    writer = ResultWriter(out, detector.classes, root=root, pictures=pictures, tables=tables, save_as=kind)
+    labels = save_as.value if save_as is not None else None
+    writer = ResultWriter(out, detector.classes, root=root, pictures=pictures, tables=tables, save_as=labels)
     with writer, progress(len(paths), "predicting") as show:
-        for result in each_result(detector, paths, score, max_dets, tally):
+        kind = None if precision is None else precision.value
+        for result in each_result(detector, paths, score, max_dets, tally, kind):
             writer.add(result)
             tally.add(result)
             show(tally.pictures + len(tally.unreadable))
@@ -142,7 +145,12 @@ def find_pictures(inputs: Sequence[str], out: Path | None = None) -> list[Path]:
 
 
 def each_result(
-    detector: Detector, paths: Sequence[Path], score: float | None, max_dets: int | None, tally: Tally
+    detector: Detector,
+    paths: Sequence[Path],
+    score: float | None,
+    max_dets: int | None,
+    tally: Tally,
+    precision: Requested | None = None,
 ) -> Iterator[Result]:
     """Results in order; a picture that cannot be read is noted in ``tally`` and costs no other one."""
     from frcnn.data.sample import DataError
@@ -152,11 +160,11 @@ def each_result(
         part = paths[start : start + step]
         results: list[Result] = []
         try:
-            results = detector.predict(part, score, max_dets)
+            results = detector.predict(part, score, max_dets, precision=precision)
         except DataError:  # one of them; the others are tried alone
             for path in part:
                 try:
-                    results += detector.predict(path, score, max_dets)
+                    results += detector.predict(path, score, max_dets, precision=precision)
                 except DataError as error:
                     tally.unreadable.append(str(error))
         yield from results

@@ -10,13 +10,15 @@ from typing import Any, Protocol
 
 import torch
 
-from frcnn.config import Config, RoiConfig
+from frcnn.config import Config
 from frcnn.data.loader import Batch, eval_loader
 from frcnn.data.open import open_dataset
 from frcnn.data.sample import Dataset, did_you_mean
 from frcnn.evaluation.report import Counts, Report, measure
 from frcnn.model.detector import FasterRCNN, detect
+from frcnn.model.postprocess import Limits
 from frcnn.model.preprocess import pad_batch, prepare
+from frcnn.precision import Precision, Requested, choose_precision
 from frcnn.structures import Detections
 from frcnn.weights.checkpoint import load_checkpoint, restore
 
@@ -143,8 +145,8 @@ def collect_detections(
     model: FasterRCNN,
     batches: Iterable[Batch],
     device: torch.device | str,
-    autocast_dtype: torch.dtype | None = None,
-    roi: RoiConfig | None = None,
+    precision: Precision | None = None,
+    limits: Limits | None = None,
     progress: Progress | None = None,
 ) -> Collector:
     """Run a model over batches.
@@ -153,8 +155,8 @@ def collect_detections(
         model: in any mode; it is put into evaluation mode for the run and back after it.
         batches: of ``frcnn.data.loader.eval_loader``.
         device: where the model is.
-        autocast_dtype: bfloat16 or float16 for mixed precision; None: float32.
-        roi: other limits than the model's own for score, NMS and number of detections.
+        precision: number format; None: as the surroundings have it.
+        limits: other limits than the model's own for scores and the number of detections.
         progress: called after every batch.
 
     Returns:
@@ -167,9 +169,8 @@ def collect_detections(
     try:
         with torch.inference_mode():
             for batch in batches:
-                cast = torch.autocast(kind, autocast_dtype) if autocast_dtype is not None else nullcontext()
-                with cast:
-                    found = detect(model, batch.images.to(device, non_blocking=True), roi or model.config.roi)
+                with precision.autocast(kind) if precision is not None else nullcontext():
+                    found = detect(model, batch.images.to(device, non_blocking=True), limits)
                 collector.add(found, batch.image_ids)
                 if progress is not None:
                     progress(collector.images)
@@ -186,7 +187,7 @@ def evaluate(
     *,
     score: float | None = None,
     max_dets: int | None = None,
-    autocast_dtype: torch.dtype | None = None,
+    precision: Requested | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """Measure a detector on a data set.
@@ -198,7 +199,7 @@ def evaluate(
         protocol: ``coco``.
         score: lowest score that enters; None: ``eval.score_threshold`` of the configuration.
         max_dets: detections that the model may give for a picture; None: the configuration's.
-        autocast_dtype: bfloat16 or float16 for mixed precision; None: float32.
+        precision: number format; None: ``eval.precision`` of the configuration.
         progress: called with the number of pictures done.
 
     Returns:
@@ -220,10 +221,11 @@ def evaluate(
     config, settings = detector.config, detector.config.eval
     floor = settings.score_threshold if score is None else score
     most = max(settings.max_dets, config.roi.max_dets) if max_dets is None else max_dets
-    roi = config.roi.model_copy(update={"score_threshold": floor, "max_dets": most})
     device = next(detector.model.parameters()).device
     batches = eval_loader(dataset, config, prepare, pad_batch, settings.batch)
-    found = collect_detections(detector.model, batches, device, autocast_dtype, roi, progress)
+    chosen = choose_precision(precision or settings.precision, device)
+    limits = Limits(score=floor, max_dets=most)
+    found = collect_detections(detector.model, batches, device, chosen, limits, progress)
     return measure(truth, found.results, most, floor, protocol, counts=found.counts)
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from frcnn.config import Config, RoiConfig
+from frcnn.config import Config
 from frcnn.model.anchors import Anchors
 from frcnn.model.backbones import Backbone
 from frcnn.model.fpn import FeaturePyramid, SingleLevel
@@ -23,9 +23,10 @@ from frcnn.model.heads import BoxHead
 from frcnn.model.losses import LossInputs, default_losses
 from frcnn.model.matching import match_anchors, match_rois
 from frcnn.model.pooling import pool_rois
-from frcnn.model.postprocess import postprocess
+from frcnn.model.postprocess import Limits, postprocess
 from frcnn.model.preprocess import normalise
-from frcnn.model.proposals import limits, select_proposals
+from frcnn.model.proposals import limits as proposal_limits
+from frcnn.model.proposals import select_proposals
 from frcnn.model.rpn import RpnHead
 from frcnn.model.sampling import roi_samples, rpn_targets, sample, with_objects
 from frcnn.structures import (
@@ -115,13 +116,17 @@ class FasterRCNN(nn.Module):
         targets: Targets | None = None,
         noise: Noise | None = None,
         detect: bool = False,
+        limits: Limits | None = None,
     ) -> Trace:
-        """Every value that passed between the rooms; the one code path of ``forward``."""
+        """Every value that passed between the rooms; the one code path of ``forward``.
+
+        ``limits`` replaces the configuration's for scores and the number of detections.
+        """
         height, width = batch.pixels.shape[-2:]
         anchors = self.anchors(height, width, batch.pixels.device)
         if targets is not None and noise is None:
             raise ValueError("training needs noise that decides what is sampled; draw it with draw_noise()")
-        return self.stages(batch, anchors, targets, noise, detect)
+        return self.stages(batch, anchors, targets, noise, detect, limits)
 
     def stages(
         self,
@@ -130,6 +135,7 @@ class FasterRCNN(nn.Module):
         targets: Targets | None = None,
         noise: Noise | None = None,
         detect: bool = False,
+        limits: Limits | None = None,
     ) -> Trace:
         """The image's path; anchors and noise come from outside, so this part compiles as one graph."""
         batch = normalise(batch, self.config.preprocess)  # room 2: (N, 3, H, W) float32
@@ -139,7 +145,7 @@ class FasterRCNN(nn.Module):
         if targets is not None and noise is not None:
             trace = self._learn(trace, targets, noise)  # rooms 7 to 12: losses
         if targets is None or detect:
-            trace = self._find(trace)  # rooms 7, 10, 11, 13: detections
+            trace = self._find(trace, limits)  # rooms 7, 10, 11, 13: detections
         return trace
 
     def _look(self, features: Sequence[Tensor], anchors: Tensor, batch: ImageBatch) -> RpnOutput:
@@ -154,14 +160,13 @@ class FasterRCNN(nn.Module):
         logits, deltas = self.rpn_head(features)
         return RpnOutput(logits, deltas, anchors, self.anchors.level_sizes(height, width))
 
-    def _find(self, trace: Trace) -> Trace:
+    def _find(self, trace: Trace, limits: Limits | None) -> Trace:
         """Detections under the test limits."""
         config, sizes = self.config, trace.batch.sizes
-        proposals = select_proposals(
-            trace.rpn, sizes, config.proposals, config.rpn, limits(config.proposals, False)
-        )
+        counts = proposal_limits(config.proposals, False)
+        proposals = select_proposals(trace.rpn, sizes, config.proposals, config.rpn, counts)
         pooled, logits, deltas = self._second_stage(trace.features, proposals.boxes)
-        detections = postprocess(proposals, logits, deltas, trace.batch, config.roi)
+        detections = postprocess(proposals, logits, deltas, trace.batch, config.roi, limits)
         return replace(
             trace,
             proposals=proposals,
@@ -174,7 +179,8 @@ class FasterRCNN(nn.Module):
     def _learn(self, trace: Trace, targets: Targets, noise: Noise) -> Trace:
         """Losses under the training limits."""
         config, rpn, sizes, draw = self.config, trace.rpn, trace.batch.sizes, self.parts.sampler or sample
-        proposals = select_proposals(rpn, sizes, config.proposals, config.rpn, limits(config.proposals, True))
+        counts = proposal_limits(config.proposals, True)
+        proposals = select_proposals(rpn, sizes, config.proposals, config.rpn, counts)
         # first stage: which anchors, and where they should go
         matcher = self.parts.matcher
         matches = (
@@ -223,13 +229,13 @@ class FasterRCNN(nn.Module):
         device = batch.pixels.device
         generator = torch.Generator(device).manual_seed(seed)
         level_sizes = self.anchors.level_sizes(height, width)
-        proposals = limits(self.config.proposals, True).count(level_sizes)
+        proposals = proposal_limits(self.config.proposals, True).count(level_sizes)
         rpn = torch.rand(n, sum(level_sizes), generator=generator, device=device)
         roi = torch.rand(n, proposals + targets.labels.shape[1], generator=generator, device=device)
         return Noise(rpn, roi)
 
 
-def detect(model: FasterRCNN, batch: ImageBatch, roi: RoiConfig) -> Detections:
+def detect(model: FasterRCNN, batch: ImageBatch, limits: Limits | None = None) -> Detections:
     """Detections under limits that may differ from those of the model's configuration.
 
     Where the candidate limit before NMS may have cost a detection, post-processing is repeated without it,
@@ -238,15 +244,14 @@ def detect(model: FasterRCNN, batch: ImageBatch, roi: RoiConfig) -> Detections:
     Args:
         model: in evaluation mode.
         batch: pictures on the model's device.
-        roi: score threshold, number of detections and candidates.
+        limits: of scores, detections and candidates; None: the configuration's.
     """
-    trace = model.trace(batch)
+    trace = model.trace(batch, limits=limits)
     found = trace.detections
     assert found is not None and trace.proposals is not None
     assert trace.class_logits is not None and trace.deltas is not None
-    stages = (trace.proposals, trace.class_logits, trace.deltas, trace.batch)
-    if roi != model.config.roi:
-        found = postprocess(*stages, roi)
     if not bool(found.exact.all()):
-        found = postprocess(*stages, roi.model_copy(update={"candidates": ALL_CANDIDATES}))
+        everything = replace(limits or Limits(), candidates=ALL_CANDIDATES)
+        stages = (trace.proposals, trace.class_logits, trace.deltas, trace.batch)
+        found = postprocess(*stages, model.config.roi, everything)
     return found

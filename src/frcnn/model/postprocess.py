@@ -9,6 +9,8 @@ that held.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -18,9 +20,31 @@ from frcnn.ops import nms_mask
 from frcnn.structures import Detections, ImageBatch, Proposals
 
 
+@dataclass(frozen=True)
+class Limits:
+    """What a caller wants to see, where that differs from the configuration; None keeps it.
+
+    Attributes:
+        score: a detection's score is above this.
+        floors: (K,) least score of each class, on the device; with it ``score`` is not looked at.
+        max_dets: most detections of a picture.
+        candidates: (RoI, class) pairs that enter NMS.
+    """
+
+    score: float | None = None
+    floors: Tensor | None = None
+    max_dets: int | None = None
+    candidates: int | None = None
+
+
 @torch.no_grad()
 def postprocess(
-    proposals: Proposals, class_logits: Tensor, deltas: Tensor, batch: ImageBatch, config: RoiConfig
+    proposals: Proposals,
+    class_logits: Tensor,
+    deltas: Tensor,
+    batch: ImageBatch,
+    config: RoiConfig,
+    limits: Limits | None = None,
 ) -> Detections:
     """The best detections of every picture, after NMS within each class.
 
@@ -30,13 +54,17 @@ def postprocess(
         deltas: (N, P, K or 1, 4).
         batch: for true and original sizes.
         config: thresholds and counts.
+        limits: replace some of them.
     """
     n, p, columns = class_logits.shape
     k = columns - 1
+    limits = limits or Limits()
+    most = config.max_dets if limits.max_dets is None else limits.max_dets
     # 1. candidates: the best (proposal, class) pairs above the threshold
-    probability = class_logits.float().softmax(-1)[..., :k].flatten(1)  # (N, P K), background dropped
-    wanted = (probability > config.score_threshold) & proposals.valid.repeat_interleave(k, 1)
-    count = min(p * k, config.candidates)
+    probability = class_logits.float().softmax(-1)[..., :k]  # (N, P, K), background dropped
+    wanted = (_wanted(probability, config, limits) & proposals.valid[..., None]).flatten(1)  # (N, P K)
+    probability = probability.flatten(1)
+    count = min(p * k, config.candidates if limits.candidates is None else limits.candidates)
     scores, pair = torch.where(wanted, probability, -1.0).topk(count, dim=1)  # (N, k)
     roi_index, labels = pair // k, pair % k
 
@@ -51,8 +79,8 @@ def postprocess(
 
     # 3. NMS within each class, then the best of what survives
     valid = nms_mask(boxes, config.nms_iou, groups=labels, valid=valid)
-    kept, order = torch.where(valid, scores, -1.0).topk(min(config.max_dets, count), dim=1)  # (N, D)
-    exact = (wanted.sum(1) <= count) | (valid.sum(1) >= config.max_dets)
+    kept, order = torch.where(valid, scores, -1.0).topk(min(most, count), dim=1)  # (N, D)
+    exact = (wanted.sum(1) <= count) | (valid.sum(1) >= most)
     valid = kept >= 0
 
     # 4. back to the original picture, each axis by its own ratio
@@ -60,3 +88,12 @@ def postprocess(
     boxes = boxes[rows, order] * ratio.flip(-1).repeat(1, 2)[:, None]  # (x, y, x, y)
     boxes = torch.where(valid[..., None], clip(boxes, batch.original_sizes), 0.0)
     return Detections(boxes, kept.clamp(min=0), labels[rows, order], valid, roi_index[rows, order], exact)
+
+
+def _wanted(probability: Tensor, config: RoiConfig, limits: Limits) -> Tensor:
+    """(N, P, K) bool: which pairs score enough. Floors of the classes are told apart before anything is cut
+    by number, so that a crowd of one class cannot push out another.
+    """
+    if limits.floors is None:
+        return probability > (config.score_threshold if limits.score is None else limits.score)
+    return probability >= limits.floors

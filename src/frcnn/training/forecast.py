@@ -22,9 +22,9 @@ from frcnn.data.loader import Batch, Loader
 from frcnn.data.sample import Dataset
 from frcnn.model.detector import FasterRCNN
 from frcnn.model.preprocess import target_size
+from frcnn.precision import Precision
 from frcnn.structures import ImageBatch, Targets
 from frcnn.training.optim import Schedule, make_optimizer
-from frcnn.training.precision import Precision
 
 STEPS = 4
 MARGIN = 0.9
@@ -87,12 +87,11 @@ def measure_run(
     device = next(network.parameters()).device
     trial = copy.deepcopy(network).train()
     optimizer = make_optimizer(trial, config.train, 1e-6)
-    dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision.format]
 
     def step(batch: Batch, evaluating: bool = False) -> None:
         batch = batch.to(device)
         noise = trial.draw_noise(batch.images, batch.targets, 0)
-        with torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None):
+        with precision.autocast(device.type):
             output = trial(batch.images, batch.targets, noise, detect=evaluating)
         if not evaluating:
             assert output.losses is not None

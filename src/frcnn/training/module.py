@@ -13,12 +13,12 @@ from frcnn.config import Config
 from frcnn.data.loader import Batch, Loader
 from frcnn.data.sample import Dataset
 from frcnn.model.detector import FasterRCNN
+from frcnn.precision import Precision
 from frcnn.structures import Detections, Losses, Output
 from frcnn.training.ema import Average
 from frcnn.training.feed import Feed, make_loaders
 from frcnn.training.folder import RunFolder
 from frcnn.training.optim import Schedule, make_optimizer, make_scheduler
-from frcnn.training.precision import Precision
 from frcnn.training.state import TrainState, mix_seed, seed_everything
 from frcnn.training.validation import Collector, Validation, gather_rows, judge, validation_config
 from frcnn.training.watch import LossWatch, Seen

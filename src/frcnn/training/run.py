@@ -18,6 +18,7 @@ from frcnn.data.sample import Dataset
 from frcnn.data.split import write_splits
 from frcnn.evaluation.report import Report
 from frcnn.model.detector import FasterRCNN
+from frcnn.precision import Precision, choose_precision
 from frcnn.predict import Detector
 from frcnn.settings import to_yaml
 from frcnn.training import announce, forecast
@@ -35,7 +36,6 @@ from frcnn.training.plan import (
     raise_limits,
     resolve_config,
 )
-from frcnn.training.precision import Precision, choose_precision
 from frcnn.training.state import TrainState, load_state
 
 CLOSING_SECONDS = 5.0

@@ -1,9 +1,13 @@
-"""Which number format a run computes in: asked for, or chosen by a short test of the processor."""
+"""Which number format training and detection compute in: asked for, or chosen by a short test of the
+processor.
+"""
 
 from __future__ import annotations
 
 import time
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 import torch
@@ -41,6 +45,15 @@ class Precision:
         }
         return names[self.format]
 
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """Of autocast; None for fp32."""
+        return {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[self.format]
+
+    def autocast(self, kind: str) -> AbstractContextManager[object]:
+        """Around a forward pass on a device of ``kind`` (``cpu``, ``cuda``)."""
+        return nullcontext() if self.dtype is None else torch.autocast(kind, self.dtype)
+
     def describe(self) -> str:
         """One line for the log."""
         return f"precision {self.format}: {self.reason}"
@@ -53,9 +66,9 @@ def choose_precision(requested: Requested, device: torch.device) -> Precision:
         ValueError: for fp16 on a CPU, or bf16 on a GPU that cannot.
     """
     if requested == "fp16" and device.type == "cpu":
-        raise ValueError("precision fp16 needs a GPU; on a CPU use --set train.precision=bf16 or fp32")
+        raise ValueError("precision fp16 needs a GPU; on a CPU use --precision bf16 or fp32")
     if requested == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported(False):
-        raise ValueError("this GPU has no bf16; use --set train.precision=fp16 or fp32")
+        raise ValueError("this GPU has no bf16; use --precision fp16 or fp32")
     if requested != "auto":
         return Precision(requested, "as asked")
     if device.type == "cuda":
@@ -63,10 +76,16 @@ def choose_precision(requested: Requested, device: torch.device) -> Precision:
         return Precision("bf16", "the GPU has it") if good else Precision("fp32", "the GPU has no bf16")
     if device.type != "cpu":
         return Precision("fp32", f"the default on {device.type}")
-    gain = bf16_gain()
+    gain = _measured_gain()
     if gain >= MIN_GAIN:
         return Precision("bf16", f"a test convolution is {gain:.1f}x as fast as in fp32 on this processor")
     return Precision("fp32", f"bf16 brings nothing on this processor ({gain:.1f}x in a test convolution)")
+
+
+@cache
+def _measured_gain() -> float:
+    """Once a process: the processor stays the same."""
+    return bf16_gain()
 
 
 def bf16_gain(seconds: float = TEST_SECONDS) -> float:

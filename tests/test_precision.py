@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from frcnn.training import precision
-from frcnn.training.precision import bf16_gain, choose_precision
+from frcnn import precision
+from frcnn.precision import bf16_gain, choose_precision
 
 CPU = torch.device("cpu")
 
@@ -22,7 +22,7 @@ def test_fp16_on_a_cpu_is_refused() -> None:
 
 @pytest.mark.parametrize(("gain", "chosen"), [(0.4, "fp32"), (1.1, "fp32"), (1.9, "bf16")])
 def test_auto_follows_the_measurement(monkeypatch: pytest.MonkeyPatch, gain: float, chosen: str) -> None:
-    monkeypatch.setattr(precision, "bf16_gain", lambda: gain)
+    monkeypatch.setattr(precision, "_measured_gain", lambda: gain)
     result = choose_precision("auto", CPU)
     assert result.format == chosen and f"{gain:.1f}x" in result.describe()
 
@@ -31,3 +31,12 @@ def test_measurement_leaves_the_generator_alone() -> None:
     state = torch.random.get_rng_state()
     assert 0.01 < bf16_gain(0.02) < 100
     assert torch.equal(torch.random.get_rng_state(), state)
+
+
+@pytest.mark.parametrize(("asked", "dtype"), [("fp32", None), ("bf16", torch.bfloat16)])
+def test_autocast_is_on_only_where_the_format_needs_it(asked: str, dtype: torch.dtype | None) -> None:
+    chosen = choose_precision(asked, CPU)  # type: ignore[arg-type]
+    with chosen.autocast("cpu"):
+        assert torch.is_autocast_enabled("cpu") == (dtype is not None)
+        product = torch.ones(2, 2) @ torch.ones(2, 2)
+    assert product.dtype == (dtype or torch.float32) and chosen.dtype == dtype
