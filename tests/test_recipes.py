@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
+import torch
 import torchvision
 
 from frcnn.config import Config
-from frcnn.recipes import RECIPES, r50_fpn, r50_fpn_v2, recipe, vgg16
+from frcnn.recipes import RECIPES, recipe, vgg16
 from frcnn.settings import ConfigError, from_dict
+from frcnn.weights.torchvision import ARCHITECTURES
 
 
 @pytest.mark.parametrize("name", ["", "vgg61", "VGG16", "r50", "zzz"])
@@ -62,11 +64,11 @@ def test_vgg16_has_the_papers_numbers() -> None:
     assert config.roi.gt_proposals == "exact"
 
 
-@pytest.mark.parametrize(
-    ("config", "arch"), [(r50_fpn(), "fasterrcnn_resnet50_fpn"), (r50_fpn_v2(), "fasterrcnn_resnet50_fpn_v2")]
-)
-def test_resnet_recipes_have_torchvisions_numbers(config: Config, arch: str) -> None:
-    model = getattr(torchvision.models.detection, arch)(weights=None, weights_backbone=None)
+@pytest.mark.parametrize(("arch", "name"), ARCHITECTURES.items())
+def test_recipes_have_torchvisions_numbers(arch: str, name: str) -> None:
+    config = recipe(name)
+    with torch.device("meta"):  # numbers need no weights
+        model = getattr(torchvision.models.detection, arch)(weights=None, weights_backbone=None)
     transform, rpn, roi = model.transform, model.rpn, model.roi_heads
     spec = config.preprocess
     assert ([spec.min_size], spec.max_size) == (list(transform.min_size), transform.max_size)

@@ -72,6 +72,41 @@ def r50_fpn_v2() -> Config:
     )
 
 
+def mobilenetv3_fpn() -> Config:
+    """MobileNetV3-Large with a pyramid of strides 32, 32 and 64: equal to torchvision's
+    ``fasterrcnn_mobilenet_v3_large_fpn``.
+    """
+    base = r50_fpn()
+    return base.model_copy(
+        update={
+            "recipe": "mobilenetv3-fpn",
+            "backbone": BackboneConfig(
+                name="torchvision/mobilenet_v3_large", levels=(13, 16), freeze=3, norm_eps=1e-5
+            ),
+            "anchors": AnchorConfig(
+                sizes=((32, 64, 128, 256, 512),) * 3,
+                rounding="torchvision",
+                centre=0.0,
+                stride="from_padding",
+            ),
+            "proposals": base.proposals.model_copy(update={"score_threshold": 0.05}),
+        }
+    )
+
+
+def mobilenetv3_320_fpn() -> Config:
+    """The same for small pictures: equal to torchvision's ``fasterrcnn_mobilenet_v3_large_320_fpn``."""
+    base = mobilenetv3_fpn()
+    limits = {"pre_nms_test": 150, "post_nms_test": 150}
+    return base.model_copy(
+        update={
+            "recipe": "mobilenetv3-320-fpn",
+            "preprocess": base.preprocess.model_copy(update={"min_size": 320, "max_size": 640}),
+            "proposals": base.proposals.model_copy(update=limits),
+        }
+    )
+
+
 def vgg16() -> Config:
     """The paper's detector: VGG16, one level of stride 16, two-way softmax, RoI max-pooling, fc6 and fc7."""
     return Config(
@@ -120,6 +155,8 @@ RECIPES: dict[str, Callable[[], Config]] = {
     "vgg16": vgg16,
     "r50-fpn": r50_fpn,
     "r50-fpn-v2": r50_fpn_v2,
+    "mobilenetv3-fpn": mobilenetv3_fpn,
+    "mobilenetv3-320-fpn": mobilenetv3_320_fpn,
 }
 
 

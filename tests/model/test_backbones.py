@@ -13,9 +13,11 @@ from frcnn.config import BackboneConfig
 from frcnn.model.backbones import Backbone
 from frcnn.recipes import RECIPES, recipe
 
+MOBILE = "torchvision/mobilenet_v3_large"
+
 
 def make(name: str, **values: object) -> Backbone:
-    levels = (4,) if name == "vgg16" else (1, 2, 3, 4)
+    levels = {"vgg16": (4,), MOBILE: (13, 16)}.get(name, (1, 2, 3, 4))
     return Backbone(BackboneConfig.model_validate({"name": name, "levels": levels} | values))
 
 
@@ -41,6 +43,7 @@ def test_declared_channels_and_strides_are_the_real_ones(name: str) -> None:
         ("r50-fpn", [256, 512, 1024, 2048], [4, 8, 16, 32]),
         ("vgg16", [512], [16]),
         ("lite0-fpn", [24, 40, 112, 320], [4, 8, 16, 32]),
+        ("mobilenetv3-fpn", [160, 960], [32, 32]),
     ],
 )
 def test_known_channels_and_strides(name: str, channels: list[int], strides: list[int]) -> None:
@@ -102,7 +105,7 @@ def picture() -> torch.Tensor:
     return torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("name", ["resnet18", "tf_efficientnet_lite0"])
+@pytest.mark.parametrize("name", ["resnet18", "tf_efficientnet_lite0", MOBILE])
 def test_frozen_norm_gives_the_same_maps_as_batch_norm_in_eval_mode(name: str) -> None:
     torch.manual_seed(0)
     plain = make(name, norm="batch").eval()
@@ -152,7 +155,7 @@ def test_resnet50_equals_torchvisions_body() -> None:
             torch.testing.assert_close(mine, other, rtol=1e-3, atol=1e-4 * other.abs().max().item())
 
 
-@pytest.mark.parametrize("name", ["resnet18", "tf_efficientnet_lite0"])
+@pytest.mark.parametrize("name", ["resnet18", "tf_efficientnet_lite0", MOBILE])
 def test_group_norm_replaces_every_batch_norm(name: str) -> None:
     backbone = make(name, norm="group")
     assert not any(isinstance(m, nn.BatchNorm2d) for m in backbone.modules())

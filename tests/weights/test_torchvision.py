@@ -22,7 +22,12 @@ from frcnn.structures import ImageBatch, Proposals, RpnOutput
 from frcnn.weights.checkpoint import CheckpointError
 from frcnn.weights.torchvision import import_config
 
-ARCHITECTURES = ["fasterrcnn_resnet50_fpn", "fasterrcnn_resnet50_fpn_v2"]
+ARCHITECTURES = [
+    "fasterrcnn_resnet50_fpn",
+    "fasterrcnn_resnet50_fpn_v2",
+    "fasterrcnn_mobilenet_v3_large_fpn",
+    "fasterrcnn_mobilenet_v3_large_320_fpn",
+]
 
 
 @pytest.fixture(scope="module", params=ARCHITECTURES)
@@ -99,11 +104,12 @@ def test_single_pictures(pair: tuple[nn.Module, Detector]) -> None:
     for picture in pictures():
         with torch.no_grad(), exact_nms():
             expected = theirs(as_floats([picture]))
-        check_end_to_end(detector.predict(picture, score=0.05), expected)
+        check_end_to_end(detector.predict(picture, score=0.05, precision="fp32"), expected)
 
 
 def test_a_batch_of_three_sizes(pair: tuple[nn.Module, Detector], recorded: Recorded) -> None:
-    check_end_to_end(pair[1].predict(pictures(), score=0.05, batch=3), recorded.detections)
+    found = pair[1].predict(pictures(), score=0.05, batch=3, precision="fp32")
+    check_end_to_end(found, recorded.detections)
 
 
 def test_an_array_and_a_tensor_are_the_picture(pair: tuple[nn.Module, Detector]) -> None:
@@ -202,8 +208,11 @@ def test_pooling_and_detections_from_their_proposals(
     for (b, s, c), theirs in zip(found.per_image(), recorded.detections, strict=True):
         assert len(b) == len(theirs["boxes"])
         torch.testing.assert_close(s, theirs["scores"], rtol=0, atol=1e-6)
-        assert torch.equal(c + 1, theirs["labels"])
-        torch.testing.assert_close(b, theirs["boxes"], rtol=0, atol=1e-3)
+        # equal scores may swap: a partner of the same label and score, one to one
+        other = (theirs["labels"] != c[:, None] + 1) | ((theirs["scores"] - s[:, None]).abs() > 1e-6)
+        distance = torch.cdist(b, theirs["boxes"], p=float("inf")).masked_fill(other, float("inf"))
+        nearest, partner = distance.min(1)
+        assert nearest.max() <= 1e-3 and len(partner.unique()) == len(b)
 
 
 def targets() -> list[dict[str, Tensor]]:
@@ -292,7 +301,10 @@ def test_a_state_dict_says_which_batch_norm(pair: tuple[nn.Module, Detector]) ->
     with_count = import_config(state, arch)
     assert (with_count.backbone.norm, with_count.backbone.norm_eps) == ("batch", 1e-5)
     frozen = import_config({k: v for k, v in state.items() if "num_batches" not in k}, arch)
-    assert (frozen.backbone.norm, frozen.backbone.norm_eps) == ("frozen", 0.0)
+    eps = (
+        0.0 if arch == "r50-fpn" else 1e-5
+    )  # torchvision sets 0.0 for the published weights of that one only
+    assert (frozen.backbone.norm, frozen.backbone.norm_eps) == ("frozen", eps)
     assert import_config(state, arch, bn_eps=1e-3).backbone.norm_eps == 1e-3
 
 

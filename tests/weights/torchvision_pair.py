@@ -48,12 +48,19 @@ def make(arch: str) -> nn.Module:
     """Random weights whose batch norm fits the activations and whose heads give many different detections."""
     torch.manual_seed(0)
     build = getattr(torchvision.models.detection, arch)
-    model = build(weights=None, weights_backbone=None, num_classes=len(CLASSES) + 1, **LIMITS)
+    limits = {} if "320" in arch else LIMITS  # that one is small as it is
+    model = build(weights=None, weights_backbone=None, num_classes=len(CLASSES) + 1, **limits)
+    # small residual branches, as trained networks have: rounding is then not amplified
+    small = {name for name, _ in model.named_modules() if name.endswith("bn3")}
+    small |= {
+        f"{name}.block.{len(block.block) - 1}.1"
+        for name, block in model.named_modules()
+        if isinstance(block, torchvision.models.mobilenetv3.InvertedResidual) and block.use_res_connect
+    }
     for name, norm in model.named_modules():
         if isinstance(norm, nn.BatchNorm2d):
             norm.momentum = None  # cumulative: one pass sets the statistics
-            # small residual branches, as trained networks have: rounding is then not amplified
-            low, high = (0.05, 0.2) if name.endswith("bn3") else (0.7, 1.3)
+            low, high = (0.05, 0.2) if name in small else (0.7, 1.3)
             nn.init.uniform_(norm.weight, low, high)
             nn.init.normal_(norm.bias, std=0.1)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Room 3: the feature extractor, a timm model cut to the levels that are used.
+"""Room 3: the feature extractor, a timm model (or torchvision's MobileNetV3) cut to the levels that are used.
 
 Letters: N images, C channels, H, W padded picture. Paper: Faster R-CNN, section 3.1 (shared convolutional
 layers).
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from frcnn.config import BackboneConfig
 from frcnn.model.norms import freeze_norms, group_norms
+from frcnn.model.trunks import TORCHVISION, TorchvisionFeatures
 
 # oneDNN keeps its compiled kernels in a cache of 1,024. Training under scale jitter needs a few hundred for
 # each padded size; compiling them again and again took 15 % of a step (0.73 -> 0.63 s over nine sizes, and no
@@ -36,21 +37,18 @@ class Backbone(nn.Module):
         """Build without weights (``frcnn.weights.imagenet`` loads them).
 
         Raises:
-            ValueError: when timm does not know the name or the levels.
+            ValueError: when timm (or torchvision) does not know the name or the levels.
         """
         super().__init__()
-        if not timm.is_model(config.name):
-            near = timm.list_models(f"*{config.name[:6]}*")[:3]
-            raise ValueError(
-                f"timm has no model {config.name!r}; near it are {near}, all are in timm.list_models()"
-            )
-        self.net = timm.create_model(
-            config.name, pretrained=False, features_only=True, out_indices=config.levels, scriptable=False
-        )
-        info: Any = self.net.feature_info
-        self.channels: list[int] = info.channels()
-        self.strides: list[int] = info.reduction()
-        self._stages = _all_stages(config.name)
+        if config.name.startswith(TORCHVISION):
+            trunk = TorchvisionFeatures(config.name, config.levels)
+            self.net: nn.Module = trunk
+            self.channels, self.strides, self._stages = trunk.channels, trunk.strides, trunk.stages
+        else:
+            self.net = _timm_features(config)
+            info: Any = self.net.feature_info
+            self.channels, self.strides = info.channels(), info.reduction()
+            self._stages = _all_stages(config.name)
         _set_norm(self.net, config)
         if config.weights != "none" and config.freeze:
             self.freeze(config.freeze)
@@ -70,6 +68,17 @@ class Backbone(nn.Module):
         for name in names[1 : end + 1]:
             for parameter in self.net.get_submodule(name).parameters(recurse=False):
                 parameter.requires_grad_(False)
+
+
+def _timm_features(config: BackboneConfig) -> nn.Module:
+    if not timm.is_model(config.name):
+        near = timm.list_models(f"*{config.name[:6]}*")[:3]
+        raise ValueError(
+            f"timm has no model {config.name!r}; near it are {near}, all are in timm.list_models()"
+        )
+    return timm.create_model(
+        config.name, pretrained=False, features_only=True, out_indices=config.levels, scriptable=False
+    )
 
 
 def _all_stages(name: str) -> list[tuple[int, str]]:

@@ -6,6 +6,7 @@ the first fully connected layer's columns are permuted from (C, 7, 7) to (7, 7, 
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -20,8 +21,16 @@ from frcnn.settings import from_dict
 from frcnn.weights.checkpoint import CheckpointError
 from frcnn.weights.imagenet import channels_last_columns
 
-ARCHITECTURES = {"fasterrcnn_resnet50_fpn": "r50-fpn", "fasterrcnn_resnet50_fpn_v2": "r50-fpn-v2"}
+ARCHITECTURES = {
+    "fasterrcnn_resnet50_fpn": "r50-fpn",
+    "fasterrcnn_resnet50_fpn_v2": "r50-fpn-v2",
+    "fasterrcnn_mobilenet_v3_large_fpn": "mobilenetv3-fpn",
+    "fasterrcnn_mobilenet_v3_large_320_fpn": "mobilenetv3-320-fpn",
+}
 """torchvision's names and our recipes; either may be given."""
+FROZEN_EPS = {"r50-fpn": 0.0}
+"""Epsilon of the frozen norm around published weights, where it is not the usual one."""
+USUAL_EPS = 1e-5
 
 _RENAMED = (
     (r"^backbone\.body\.", "backbone.net."),
@@ -49,7 +58,11 @@ def architecture(name: str) -> str:
         return ARCHITECTURES[name]
     if name in ARCHITECTURES.values():
         return name
-    raise CheckpointError(f"unknown torchvision architecture {name!r}; known are {', '.join(ARCHITECTURES)}")
+    near = difflib.get_close_matches(name, [*ARCHITECTURES, *ARCHITECTURES.values()], 1, 0.4)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise CheckpointError(
+        f"unknown torchvision architecture {name!r}; {hint}known are {', '.join(ARCHITECTURES)}"
+    )
 
 
 def import_config(source: nn.Module | Mapping[str, Tensor], arch: str, bn_eps: float | None = None) -> Config:
@@ -57,9 +70,10 @@ def import_config(source: nn.Module | Mapping[str, Tensor], arch: str, bn_eps: f
 
     A module is asked for its batch norm, sizes and thresholds. A state dict holds none of these: then the
     recipe's values apply, and a batch norm without ``num_batches_tracked`` is taken for the frozen one of the
-    published weights (epsilon 0.0, or ``bn_eps``).
+    published weights (epsilon as torchvision builds it around them, or ``bn_eps``).
     """
-    config = recipe(architecture(arch))
+    name = architecture(arch)
+    config = recipe(name)
     if isinstance(source, nn.Module):
         norms = [m for m in source.backbone.body.modules() if _is_norm(m)]  # type: ignore[union-attr]
         frozen = isinstance(norms[0], torchvision.ops.FrozenBatchNorm2d)
@@ -67,7 +81,7 @@ def import_config(source: nn.Module | Mapping[str, Tensor], arch: str, bn_eps: f
         config = _with_module_settings(config, source)
     else:
         frozen = not any(key.endswith("num_batches_tracked") for key in source if ".body." in key)
-        eps = bn_eps if bn_eps is not None else (0.0 if frozen else 1e-5)
+        eps = bn_eps if bn_eps is not None else (FROZEN_EPS.get(name, USUAL_EPS) if frozen else USUAL_EPS)
     backbone = {
         "norm": "frozen" if frozen else "batch",
         "norm_eps": float(eps),
@@ -103,9 +117,7 @@ def _rename(key: str) -> str:
         renamed, count = re.subn(pattern, name, key)
         if count:
             return renamed
-    raise CheckpointError(
-        f"tensor {key!r} is not one of a torchvision Faster R-CNN with ResNet-50 and a pyramid"
-    )
+    raise CheckpointError(f"tensor {key!r} is not one of a torchvision Faster R-CNN with a pyramid")
 
 
 def _is_norm(module: nn.Module) -> bool:
