@@ -1,0 +1,126 @@
+"""Finished runs of the comparison: one JSON line each, written at once, and found again by their settings."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("frcnn", "torch", "torchvision", "timm", "lightning", "hotcoco", "pillow", "numpy")
+Entry = dict[str, Any]
+
+
+class ChildError(RuntimeError):
+    """A command of a run ended with an error; the message names its log."""
+
+
+@dataclass(frozen=True)
+class Records:
+    """A file of finished runs.
+
+    Attributes:
+        path: one JSON object a line; made when the first run is finished.
+    """
+
+    path: Path
+
+    def read(self) -> list[Entry]:
+        """All runs, oldest first; a last line that a crash cut short is left out."""
+        if not self.path.exists():
+            return []
+        lines = self.path.read_text(encoding="utf-8").split("\n")
+        entries: list[Entry] = []
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            try:
+                entries.append(json.loads(line))
+            except json.JSONDecodeError:
+                if number < len(lines):
+                    print(f"{self.path}:{number}: not JSON, left out; the run is made again")
+        return entries
+
+    def find(self, key: Mapping[str, Any]) -> Entry | None:
+        """The latest run with exactly these settings."""
+        same = [entry for entry in self.read() if entry["key"] == dict(key)]
+        return same[-1] if same else None
+
+    def add(self, entry: Entry) -> None:
+        """Append a run and wait until it is on the disk."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        torn = self.path.exists() and not self.path.read_bytes().endswith(b"\n")
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(("\n" if torn and self.path.stat().st_size else "") + json.dumps(entry) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def run_child(command: Sequence[str], log: Path, allowed: Sequence[int] = (0,)) -> tuple[int, float, str]:
+    """Run a command to its end.
+
+    Args:
+        command: its words.
+        log: file that gets stderr, and stdout after the end.
+        allowed: exit codes that are no error.
+
+    Returns:
+        Exit code; seconds from before the process was started until it had ended; stdout.
+
+    Raises:
+        ChildError: for another exit code, with the end of its log.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("w", encoding="utf-8") as errors:
+        began = time.perf_counter()
+        done = subprocess.run(list(command), stdout=subprocess.PIPE, stderr=errors, text=True)
+        spent = time.perf_counter() - began
+        errors.write(done.stdout)
+    if done.returncode not in allowed:
+        tail = "\n".join(log.read_text(encoding="utf-8").strip().splitlines()[-5:])
+        raise ChildError(f"{Path(command[0]).name} ended with code {done.returncode} (log: {log}):\n{tail}")
+    return done.returncode, round(spent, 2), done.stdout
+
+
+def machine() -> Entry:
+    """What the figures were measured on; names the hardware only."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 0
+    return {
+        "processor": _processor(),
+        "cores": cores,
+        "memory_gib": round(pages / 2**30),
+        "threads": os.environ.get("OMP_NUM_THREADS", "as many as cores"),
+    }
+
+
+def load() -> float | None:
+    """Processes that wanted to run in the last minute, on average: how quiet the machine is."""
+    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of what takes part."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def _processor() -> str:
+    """Its name as the system tells it."""
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
