@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import typer
 
 import frcnn
+from frcnn.commands.bench import bench
 from frcnn.commands.check import check
 from frcnn.commands.demo import demo
 from frcnn.commands.doctor import doctor
@@ -41,6 +42,7 @@ app.command()(predict)
 app.command()(check)
 app.command()(recipes)
 app.command()(demo)
+app.command()(bench)
 app.command()(doctor)
 
 

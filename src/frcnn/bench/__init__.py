@@ -1,0 +1,1 @@
+"""How fast and how large our detectors and operators are beside torchvision's, measured in turn."""

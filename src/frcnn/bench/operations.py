@@ -1,0 +1,79 @@
+"""The operators' section: times in turn, equality, and the memory of matching."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from frcnn.bench.memory import available, cuda_peak, measure_in_child
+from frcnn.bench.operators import Pair, anchors_at, matching_call, nms_pairs, roi_align_pairs
+from frcnn.bench.report import NOT_MEASURED, Row, Section, compare
+from frcnn.bench.turns import take_turns
+from frcnn.bench.workload import Side
+
+SIZE, MATCHING_SIZE = (800, 1066), (800, 1333)
+ROIS, BOXES, OBJECTS = 1000, (4000, 4096), 2000
+QUICK_SIZE, QUICK_ROIS, QUICK_BOXES, QUICK_OBJECTS = (128, 128), 20, (100, 100), 20
+GPU_IMAGES, GPU_ROIS = 16, 512
+SECONDS = 10.0
+DENSE_BYTES = 40
+"""torchvision's matching takes about this much for every pair of an anchor and an object."""
+Say = Callable[[str], None]
+
+
+def operators_section(device: torch.device, threads: int, rounds: int, quick: bool, say: Say) -> Section:
+    """Every operator beside torchvision's."""
+    height, width = QUICK_SIZE if quick else SIZE
+    channels = 16 if quick else 256
+    say("RoIAlign")
+    pairs = roi_align_pairs(device, 1, QUICK_ROIS if quick else ROIS, height, width, channels)
+    if device.type == "cuda" and not quick:
+        pairs += roi_align_pairs(device, GPU_IMAGES, GPU_ROIS, height, width, channels)
+    say("NMS")
+    pairs += nms_pairs(device, height, width, QUICK_BOXES if quick else BOXES)
+    section = Section(f"operators, {device}", [])
+    for pair in pairs:
+        _add(section, pair, device, rounds)
+    say("matching")
+    _matching(section, device, threads, rounds, quick)
+    if device.type != "cuda":
+        section.notes.append(f"RoIAlign at {GPU_IMAGES} x {GPU_ROIS} RoIs on a GPU: {NOT_MEASURED}")
+    return section
+
+
+def _add(section: Section, pair: Pair, device: torch.device, rounds: int) -> None:
+    names = {"ours": f"{pair.name}: frcnn", "theirs": f"{pair.name}: torchvision"}
+    times = take_turns({names["ours"]: pair.ours, names["theirs"]: pair.theirs}, device, rounds, SECONDS)
+    rows = [Row(name, times[name]) for name in names.values()]
+    section.rows += rows
+    section.ratios.append(compare(pair.name, *rows))
+    section.facts.setdefault("largest_difference", {})[pair.name] = pair.difference
+
+
+def _matching(section: Section, device: torch.device, threads: int, rounds: int, quick: bool) -> None:
+    """Time and memory; torchvision's only where its table fits."""
+    objects, size = (QUICK_OBJECTS, QUICK_SIZE) if quick else (OBJECTS, MATCHING_SIZE)
+    name = f"matching, {objects} objects, {size[0]}x{size[1]}"
+    need, free = anchors_at(size) * objects * DENSE_BYTES, available(device)
+    fits = free is None or need < 0.8 * free
+    sides: list[Side] = ["frcnn", "torchvision"] if fits else ["frcnn"]
+    calls = {side: matching_call(side, objects, device, size) for side in sides}
+    if fits:
+        differ = (calls["frcnn"]() != calls["torchvision"]()).sum()  # type: ignore[union-attr]
+        section.facts.setdefault("largest_difference", {})[name] = float(differ)
+    else:
+        section.notes.append(
+            f"{name}: torchvision's {NOT_MEASURED}, it needs about {need / 1e9:.0f} GB of memory"
+        )
+    times = take_turns({f"{name}: {side}": calls[side] for side in sides}, device, min(rounds, 3), SECONDS)
+    rows = [Row(each, taken) for each, taken in times.items()]
+    for side, row in zip(sides, rows, strict=True):
+        row.memory = cuda_peak(calls[side], device, 1)
+        if device.type == "cpu" and not quick:
+            order: dict[str, Any] = {"matching": side, "objects": objects, "threads": threads}
+            row.memory = measure_in_child(order)["bytes"]
+    section.rows += rows
+    if len(rows) == 2:
+        section.ratios.append(compare(name, *rows))

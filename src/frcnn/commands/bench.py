@@ -1,0 +1,104 @@
+"""``frcnn bench``: our times and memory beside torchvision's."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from frcnn.commands import options
+from frcnn.commands.errors import CommandError
+from frcnn.commands.setup import choose_device
+from frcnn.files import write_text
+
+ROUNDS = 7
+LEAST_SIDE = 32
+
+
+class Task(StrEnum):
+    """What is measured."""
+
+    train = "train"
+    infer = "infer"
+    ops = "ops"
+
+
+def bench(
+    task: Annotated[Task | None, typer.Argument(help="Default: all three.", show_default=False)] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="At most so many; fewer where time is up.")] = ROUNDS,
+    size: Annotated[
+        str | None, typer.Option(metavar="HxW", help="Picture size; default: 320x426, to infer 800x1066.")
+    ] = None,
+    batch: options.Batch = None,
+    data: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Data set; default: generated pictures.")
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="State dict of torchvision's fasterrcnn_resnet50_fpn; default: random.",
+        ),
+    ] = None,
+    device: options.Device = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="On the CPU; default: as torch chooses.")] = None,
+    compiled: Annotated[bool, typer.Option("--compile", help="Ours by torch.compile, too.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Tiny sizes: does it run here?")] = False,
+    json_file: Annotated[
+        str | None, typer.Option("--json", metavar="FILE", help="Write everything; - is stdout.")
+    ] = None,
+) -> None:
+    """Time our detectors and torchvision's in turn: same weights, same pictures, this machine."""
+    chosen = parse_size(size)
+    for path, what in ((data, "folder"), (weights, "file")):
+        if path is not None and not path.exists():
+            raise CommandError(f"{path}: no such {what}; check the path", 2)
+    where = choose_device(device)
+    from rich.console import Console
+
+    from frcnn.bench.run import TASKS, Plan, run
+    from frcnn.bench.table import show
+
+    plan = Plan(
+        (task.value,) if task else TASKS,
+        rounds,
+        where,
+        threads or 0,
+        chosen,
+        batch,
+        str(data or ""),
+        str(weights or ""),
+        quick,
+        compiled,
+        " ".join(["frcnn", *sys.argv[1:]]),
+    )
+    report = run(plan, lambda text: print(f"bench: {text}", file=sys.stderr, flush=True))
+    text = json.dumps(report.to_dict(), indent=1)
+    if json_file == "-":
+        typer.echo(text)
+        return
+    if json_file is not None:
+        write_text(json_file, text + "\n")
+    show(report, Console(width=None if sys.stdout.isatty() else 160, highlight=False))
+
+
+def parse_size(text: str | None) -> tuple[int, int] | None:
+    """``800x1066`` -> (800, 1066).
+
+    Raises:
+        CommandError: for anything else, or sides below ``LEAST_SIDE``.
+    """
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d+)x(\d+)", text.strip().lower())
+    sides = (int(found[1]), int(found[2])) if found else (0, 0)
+    if min(sides) < LEAST_SIDE:
+        raise CommandError(
+            f"--size {text}: height and width of at least {LEAST_SIDE} pixels needed, as in 800x1066", 2
+        )
+    return sides
