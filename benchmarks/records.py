@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = ("frcnn", "torch", "torchvision", "timm", "lightning", "hotcoco", "pillow", "numpy")
+TRAINED, DONE = "trained", "done"
+"""Stages of a run: a training that is not measured yet, and a finished one."""
 Entry = dict[str, Any]
 
 
@@ -31,33 +34,29 @@ class Records:
 
     path: Path
 
-    def read(self) -> list[Entry]:
-        """All runs, oldest first; a last line that a crash cut short is left out."""
+    def read(self, stage: str) -> list[Entry]:
+        """The lines of runs at this stage, oldest first; one that a crash cut short is left out."""
         if not self.path.exists():
             return []
-        lines = self.path.read_text(encoding="utf-8").split("\n")
         entries: list[Entry] = []
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
+        for number, line in enumerate(self.path.read_text(encoding="utf-8").splitlines(), 1):
             try:
-                entries.append(json.loads(line))
+                entries += [json.loads(line)] if line.strip() else []
             except json.JSONDecodeError:
-                if number < len(lines):
-                    print(f"{self.path}:{number}: not JSON, left out; the run is made again")
-        return entries
+                print(f"{self.path}:{number}: not whole, left out; its run is made again", file=sys.stderr)
+        return [entry for entry in entries if entry.get("stage", DONE) == stage]
 
-    def find(self, key: Mapping[str, Any]) -> Entry | None:
-        """The latest run with exactly these settings."""
-        same = [entry for entry in self.read() if entry["key"] == dict(key)]
+    def find(self, key: Mapping[str, Any], stage: str) -> Entry | None:
+        """The latest line of a run with exactly these settings at this stage."""
+        same = [entry for entry in self.read(stage) if entry["key"] == dict(key)]
         return same[-1] if same else None
 
     def add(self, entry: Entry) -> None:
         """Append a run and wait until it is on the disk."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        torn = self.path.exists() and not self.path.read_bytes().endswith(b"\n")
+        before = self.path.read_bytes() if self.path.exists() else b""
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(("\n" if torn and self.path.stat().st_size else "") + json.dumps(entry) + "\n")
+            file.write(("" if before.endswith(b"\n") or not before else "\n") + json.dumps(entry) + "\n")
             file.flush()
             os.fsync(file.fileno())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 
 DIVERGED = 3
 """Exit code of a training whose loss is not finite."""
@@ -25,3 +26,26 @@ def add_training(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-size", type=int, default=640)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--max-steps", type=int, default=0, help="stop early, to try it out; 0: do not")
+
+
+def training_options(words: Sequence[str]) -> argparse.Namespace:
+    """Every setting, from words as ``rival.py train`` takes them."""
+    parser = argparse.ArgumentParser("settings of torchvision's training")
+    add_training(parser)
+    return parser.parse_args(list(words))
+
+
+def training_words(options: argparse.Namespace) -> list[str]:
+    """The settings as words, in one order; those at their defaults are left out, but for the main ones."""
+    words: list[str] = []
+    for name, default in vars(training_options([])).items():
+        value = getattr(options, name)
+        if value != default or name in ("lr", "epochs", "precision", "seed"):
+            flag = "--" + name.replace("_", "-")
+            values = value if isinstance(value, list) else [value]
+            words += (
+                [flag]
+                if value is True
+                else [flag, *(f"{v:g}" if isinstance(v, float) else str(v) for v in values)]
+            )
+    return words

@@ -1,0 +1,189 @@
+"""torchvision's settings tried on a validation part, and both sides in turn on the test part."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from records import DONE, Entry, Records, machine, versions
+from sides import Bench, describe, ours, rival, split_seed
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The settings of torchvision that are tried, each with each.
+
+    Attributes:
+        lr: highest learning rates, for the batch as it is.
+        epochs: lengths of the schedule.
+        precision: ``fp32`` and ``bf16``.
+        seeds: every setting once with each.
+        common: further options of every run.
+    """
+
+    lr: Sequence[float] = (0.005, 0.01, 0.02)
+    epochs: Sequence[int] = (6, 12)
+    precision: Sequence[str] = ("fp32", "bf16")
+    seeds: Sequence[int] = (0,)
+    common: Sequence[str] = ()
+
+    def settings(self) -> Iterator[list[str]]:
+        """Options of ``rival.py train``, short schedules first."""
+        for epochs, precision, lr, seed in itertools.product(
+            self.epochs, self.precision, self.lr, self.seeds
+        ):
+            yield [
+                *("--lr", f"{lr:g}", "--epochs", str(epochs), "--precision", precision),
+                *("--seed", str(seed), *self.common),
+            ]
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A setting of torchvision's and what it reached on the validation part.
+
+    Attributes:
+        settings: without the seed.
+        ap: mean over the seeds.
+        seconds: median of the trainings.
+        runs: how many there are.
+    """
+
+    settings: tuple[str, ...]
+    ap: float
+    seconds: float
+    runs: int
+
+
+def tune(bench: Bench, datasets: Sequence[str], grid: Grid) -> None:
+    """Try every setting on ``train`` and measure it on ``val``; the test part is not touched."""
+    for dataset in datasets:
+        for settings in grid.settings():
+            rival(bench, dataset, settings, "train", "val")
+        for row in ranking(bench.records, dataset):
+            reached = f"AP {row.ap:.4f} in {row.seconds:.0f} s (mean and median of {row.runs})"
+            print(f"{dataset:<9} {reached}: {' '.join(row.settings)}")
+
+
+def ranking(records: Records, dataset: str) -> list[Tuned]:
+    """All whole schedules of torchvision's measured on ``val``, the best mean AP first, then the fastest."""
+    groups: dict[tuple[str, ...], list[Entry]] = {}
+    latest = {json.dumps(entry["key"]): entry for entry in records.read(DONE)}
+    for entry in latest.values():
+        key = entry["key"]
+        whole = "--max-steps" not in key["settings"] and not key["mark"]
+        wanted = (key["side"], key["data"], key["train"], key["test"])
+        if whole and wanted == ("torchvision", dataset, "train", "val"):
+            groups.setdefault(tuple(split_seed(key["settings"])[0]), []).append(entry)
+    rows = [
+        Tuned(
+            settings,
+            statistics.mean(entry["metrics"].get("AP") or 0.0 for entry in entries),
+            statistics.median(entry["train_seconds"] for entry in entries),
+            len(entries),
+        )
+        for settings, entries in groups.items()
+    ]
+    return sorted(rows, key=lambda row: (-row.ap, row.seconds))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a comparison trains.
+
+    Attributes:
+        datasets: names.
+        seeds: of frcnn's runs.
+        rival_seeds: of torchvision's.
+        rival: settings for torchvision; None: the best of the tuning, for each data set.
+        ours: options of ``frcnn train``; none: the default recipe as it is.
+        name: of the comparison; another name trains anew.
+    """
+
+    datasets: Sequence[str]
+    seeds: Sequence[int]
+    rival_seeds: Sequence[int]
+    rival: Sequence[str] | None = None
+    ours: Sequence[str] = ()
+    name: str = "comparison"
+
+
+def compare(bench: Bench, plan: Plan, out: Path) -> Entry:
+    """Train both sides in turn on ``trainval``, measure them on ``test``, write a file of results.
+
+    Raises:
+        ValueError: when torchvision was not tuned on a data set and no settings are given.
+    """
+    chosen = {dataset: _rival_settings(bench, plan, dataset) for dataset in plan.datasets}
+    runs: list[Entry] = []
+    for seed in sorted({*plan.seeds, *plan.rival_seeds}):
+        for dataset in plan.datasets:
+            if seed in plan.rival_seeds:
+                settings = [*chosen[dataset], "--seed", str(seed)]
+                runs.append(rival(bench, dataset, settings, "trainval", "test", plan.name))
+            if seed in plan.seeds:
+                settings = ["--seed", str(seed), *plan.ours]
+                runs.append(ours(bench, dataset, settings, "trainval", "test", plan.name))
+    result: Entry = {
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": machine(),
+        "versions": versions(),
+        "start": "both sides: the same ImageNet weights of the backbone (tf_efficientnet_lite0)",
+        "time": "of the training command: start of the process, imports, reading, all epochs, weights saved",
+        "sessions": len({run["session"] for run in runs}),
+        "summary": {dataset: summary(runs, dataset) for dataset in plan.datasets},
+        "tuning": {
+            dataset: [vars(row) for row in ranking(bench.records, dataset)] for dataset in plan.datasets
+        },
+        "runs": runs,
+    }
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    for run in runs:
+        print(describe(run))
+    print(json.dumps(result["summary"], indent=2), f"written: {out}", sep="\n")
+    return result
+
+
+def summary(runs: Sequence[Mapping[str, Any]], dataset: str) -> Entry:
+    """Mean, least and highest of both sides on one data set, and how their times compare.
+
+    ``time_ratio`` is torchvision's median time over frcnn's; None where a side has no run.
+    """
+    found: Entry = {}
+    for side in ("torchvision", "frcnn"):
+        mine = [run for run in runs if run["key"]["side"] == side and run["key"]["data"] == dataset]
+        if mine:
+            found[side] = {"runs": len(mine), "seeds": [run["seed"] for run in mine]}
+            found[side]["train_seconds"] = _spread([run["train_seconds"] for run in mine])
+            for name in ("AP", "AP50"):
+                found[side][name] = _spread([run["metrics"].get(name) or 0.0 for run in mine])
+    both = [found[side]["train_seconds"]["median"] for side in ("torchvision", "frcnn") if side in found]
+    found["time_ratio"] = round(both[0] / both[1], 2) if len(both) == 2 else None
+    return found
+
+
+def _spread(values: Sequence[float]) -> dict[str, float]:
+    return {
+        "mean": round(statistics.mean(values), 4),
+        "median": round(statistics.median(values), 4),
+        "min": round(min(values), 4),
+        "max": round(max(values), 4),
+    }
+
+
+def _rival_settings(bench: Bench, plan: Plan, dataset: str) -> list[str]:
+    if plan.rival is not None:
+        return split_seed(plan.rival)[0]
+    rows = ranking(bench.records, dataset)
+    if not rows:
+        raise ValueError(
+            f"{dataset}: torchvision has no tuning runs; run tune {dataset} first, or give --rival"
+        )
+    return list(rows[0].settings)
