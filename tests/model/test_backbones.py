@@ -11,6 +11,7 @@ from torch import nn
 
 from frcnn.config import BackboneConfig
 from frcnn.model.backbones import Backbone
+from frcnn.model.norms import FoldedConv
 from frcnn.recipes import RECIPES, recipe
 
 MOBILE = "torchvision/mobilenet_v3_large"
@@ -171,3 +172,23 @@ def test_group_norm_replaces_every_batch_norm(name: str) -> None:
 def test_auto_norm_is_frozen_where_weights_are_loaded(weights: str, expected: str) -> None:
     assert BackboneConfig(weights=weights).resolved_norm == expected
     assert BackboneConfig(weights=weights, norm="group").resolved_norm == "group"
+
+
+def test_folded_weights_are_kept_until_one_changes() -> None:
+    backbone = make("resnet10t", norm="frozen").eval()
+    picture = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    folded = [m for m in backbone.modules() if isinstance(m, FoldedConv)]
+    assert folded
+    with torch.inference_mode():
+        first = backbone(picture)
+        kept = [m._kept for m in folded]
+        again = backbone(picture)
+    assert all(m._kept is k is not None for m, k in zip(folded, kept, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    with torch.no_grad():
+        folded[0].norms[0].running_mean.add_(1.0)
+        changed = backbone(picture)
+    fresh = backbone(picture)  # with gradients nothing is kept
+    assert all(m._kept is None for m in folded)
+    assert not torch.equal(changed[0], first[0])
+    assert all(torch.equal(a, b) for a, b in zip(changed, fresh, strict=True))

@@ -4,8 +4,9 @@ groups.
 Letters: N images, C channels, H, W a map's size.
 
 A frozen batch norm is a fixed scale and shift a channel. Folded into the convolution's weights it saves
-two passes over every map, and their gradients. The weights stay trainable: folding happens in every forward
-pass, on tensors the size of the weights.
+two passes over every map, and their gradients. The weights stay trainable: while gradients are recorded,
+folding happens in every forward pass, on tensors the size of the weights; without gradients the result is kept
+until a weight changes.
 """
 
 from __future__ import annotations
@@ -68,13 +69,12 @@ class FoldedConv(nn.Module):
         self.same = isinstance(source, Conv2dSame)
         self.depthwise = source.groups > 1 and source.groups == source.in_channels
         self.norms = (norm,)  # in a tuple, so that its buffers are not registered twice
+        self._kept: tuple[tuple[object, ...], Tensor, Tensor] | None = None
         norm.folded = True
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, H, W) -> (N, C', H', W'), convolved and normalised."""
-        scale, shift = self.norms[0].scale_and_shift()
-        weight = self.weight * scale[:, None, None, None]
-        shift = shift if self.bias is None else shift + self.bias * scale
+        weight, shift = self._folded(x)
         if self.same:
             x = pad_same(x, list(self.weight.shape[-2:]), list(self.stride), list(self.dilation))
         padding = 0 if self.same else self.padding
@@ -87,6 +87,26 @@ class FoldedConv(nn.Module):
                 x = x.float().contiguous(memory_format=torch.channels_last)
                 return F.conv2d(x, weight, shift, self.stride, padding, self.dilation, self.groups).to(dtype)
         return F.conv2d(x, weight, shift, self.stride, padding, self.dilation, self.groups)
+
+    def _folded(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Weight and shift (C',), computed anew only where they may have changed."""
+        if torch.is_grad_enabled() or torch.compiler.is_compiling() or self.weight.is_inference():
+            self._kept = None
+            return self._fold()
+        kind = x.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else self.weight.dtype
+        norm = self.norms[0]
+        sources = (self.weight, self.bias, norm.weight, norm.bias, norm.running_mean, norm.running_var)
+        state = (dtype, *((t.data_ptr(), t._version) for t in sources if t is not None))
+        if self._kept is None or self._kept[0] != state:
+            weight, shift = self._fold()
+            self._kept = (state, weight.to(dtype), shift.to(dtype))
+        return self._kept[1:]
+
+    def _fold(self) -> tuple[Tensor, Tensor]:
+        scale, shift = self.norms[0].scale_and_shift()
+        weight = self.weight * scale[:, None, None, None]
+        return weight, shift if self.bias is None else shift + self.bias * scale
 
 
 def freeze_norms(net: nn.Module, fold: bool = True) -> None:
