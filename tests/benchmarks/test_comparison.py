@@ -1,0 +1,127 @@
+"""Which settings of torchvision's are best, who runs when, and what is written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import comparison
+import pytest
+from comparison import Grid, Plan, compare, ranking, summary, tune
+from records import DONE, Records
+from sides import Bench
+
+
+def line(settings: str, ap: float | None, seconds: float = 100, **key: Any) -> dict[str, Any]:
+    """A finished run of torchvision's in the tuning, unless ``key`` says otherwise."""
+    whole = {"side": "torchvision", "data": "bccd", "train": "train", "test": "val", "mark": "", "code": 1}
+    return {
+        "key": {**whole, "settings": settings.split(), **key},
+        "stage": DONE,
+        "session": "s",
+        "seed": 0,
+        "diverged": ap is None,
+        "train_seconds": seconds,
+        "metrics": {} if ap is None else {"AP": ap, "AP50": ap},
+    }
+
+
+@pytest.fixture
+def called(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Takes the place of both sides; a line for every run that was asked for."""
+    found: list[str] = []
+
+    def run(side: str, seconds: float) -> Any:
+        def one(
+            bench: Bench, dataset: str, settings: list[str], train: str, test: str, mark: str = ""
+        ) -> Any:
+            found.append(f"{side} {dataset} {' '.join(settings)} {train} {test} {mark}".strip())
+            key = {"side": side, "data": dataset, "train": train, "test": test, "mark": mark}
+            row = line(" ".join(settings), 0.5 + 0.01 * len(found), seconds, **key)
+            bench.records.add(row)
+            return row
+
+        return one
+
+    monkeypatch.setattr(comparison, "rival", run("torchvision", 500))
+    monkeypatch.setattr(comparison, "ours", run("frcnn", 100))
+    return found
+
+
+def test_ranking_of_nothing(tmp_path: Path) -> None:
+    assert ranking(Records(tmp_path / "none"), "bccd") == []
+
+
+def test_ranking(tmp_path: Path) -> None:
+    records = Records(tmp_path / "runs.jsonl")
+    rows = [
+        line("--lr 1 --seed 0", 0.40),
+        line("--lr 1 --seed 1", 0.60, 200),
+        line("--lr 2 --seed 0", 0.52, 300),
+        line("--lr 3 --seed 0", 0.52, 200),
+        line("--lr 4 --seed 0", None),
+        line("--lr 5 --seed 0", 0.9, test="test"),  # the test part decides nothing
+        line("--lr 5 --seed 0", 0.9, data="pennfudan"),
+        line("--lr 5 --seed 0", 0.9, side="frcnn"),
+        line("--lr 5 --seed 0 --max-steps 3", 0.9),
+        line("--lr 2 --seed 0", 0.51, 300),  # made again
+    ]
+    for row in rows:
+        records.add(row)
+    found = [
+        (" ".join(row.settings), round(row.ap, 6), row.seconds, row.runs) for row in ranking(records, "bccd")
+    ]
+    assert found == [
+        ("--lr 3", 0.52, 200, 1),
+        ("--lr 2", 0.51, 300, 1),
+        ("--lr 1", 0.5, 150, 2),
+        ("--lr 4", 0, 100, 1),
+    ]
+
+
+def test_grid_of_nothing_and_of_each_with_each() -> None:
+    assert list(Grid(lr=()).settings()) == []
+    words = [
+        " ".join(w) for w in Grid((0.1, 0.2), (3,), ("fp32", "bf16"), (0, 1), ("--ema", "0.9")).settings()
+    ]
+    assert len(words) == len(set(words)) == 8
+    assert words[0] == "--lr 0.1 --epochs 3 --precision fp32 --seed 0 --ema 0.9"
+
+
+def test_tuning_sees_train_and_val_only(tmp_path: Path, called: list[str]) -> None:
+    tune(Bench(tmp_path, tmp_path), ["bccd"], Grid((0.1,), (1, 2), ("fp32",)))
+    assert called == [
+        f"torchvision bccd --lr 0.1 --epochs {n} --precision fp32 --seed 0 train val" for n in (1, 2)
+    ]
+
+
+def test_summary_of_no_runs() -> None:
+    assert summary([], "bccd") == {"time_ratio": None}
+
+
+def test_both_sides_in_turn_with_the_tuned_settings(tmp_path: Path, called: list[str]) -> None:
+    bench, out = Bench(tmp_path, tmp_path), tmp_path / "results" / "x.json"
+    bench.records.add(line("--lr 1 --seed 0", 0.5))
+    bench.records.add(line("--lr 2 --seed 0", 0.6))
+    result = compare(bench, Plan(["bccd"], [0, 1], [0], ours=["--epochs", "9"], name="n"), out)
+    assert called == [
+        "torchvision bccd --lr 2 --seed 0 trainval test n",
+        "frcnn bccd --seed 0 --epochs 9 trainval test n",
+        "frcnn bccd --seed 1 --epochs 9 trainval test n",
+    ]
+    written = json.loads(out.read_text())
+    assert written["summary"]["bccd"]["time_ratio"] == 5.0 and written["sessions"] == 1
+    ours = written["summary"]["bccd"]["frcnn"]
+    assert ours["runs"] == 2 and ours["AP"] == {"mean": 0.525, "median": 0.525, "min": 0.52, "max": 0.53}
+    assert [row["ap"] for row in written["tuning"]["bccd"]] == [0.6, 0.5]
+    assert {"date", "machine", "versions", "runs"} <= set(written) and result["runs"] == written["runs"]
+
+
+def test_comparison_without_tuning(tmp_path: Path, called: list[str]) -> None:
+    bench, out = Bench(tmp_path, tmp_path), tmp_path / "x.json"
+    with pytest.raises(ValueError, match="run tune bccd first"):
+        compare(bench, Plan(["bccd"], [0], [0]), out)
+    assert not called and not out.exists()
+    compare(bench, Plan(["bccd"], [0], [0], ["--lr", "3", "--seed", "8"]), out)
+    assert called[0] == "torchvision bccd --lr 3 --seed 0 trainval test comparison"
