@@ -2,7 +2,10 @@
 
 import os
 import runpy
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+import pytest
 
 OFFLINE = Path(__file__).with_name("offline")
 
@@ -13,4 +16,16 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
         *(p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p and p != str(OFFLINE)),
     ]
 )
-runpy.run_path(str(OFFLINE / "sitecustomize.py"))
+_ALLOWED = runpy.run_path(str(OFFLINE / "sitecustomize.py"))["ALLOWED"]
+
+
+@pytest.fixture
+def loopback() -> Iterator[Callable[[int], str]]:
+    """Lets one test, not the processes it starts, connect to a port of 127.0.0.1 -> the URL of that port."""
+
+    def allow(port: int) -> str:
+        _ALLOWED.add(("127.0.0.1", port))
+        return f"http://127.0.0.1:{port}"
+
+    yield allow
+    _ALLOWED.clear()

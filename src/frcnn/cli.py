@@ -22,6 +22,7 @@ from frcnn.commands.demo import demo
 from frcnn.commands.doctor import doctor
 from frcnn.commands.errors import CommandError
 from frcnn.commands.evaluate import evaluate
+from frcnn.commands.fetch import fetch
 from frcnn.commands.predict import predict
 from frcnn.commands.recipes import recipes
 from frcnn.commands.train import train
@@ -41,6 +42,7 @@ app.command("eval")(evaluate)
 app.command()(predict)
 app.command()(check)
 app.command()(recipes)
+app.command()(fetch)
 app.command()(demo)
 app.command()(bench)
 app.command()(doctor)

@@ -44,12 +44,12 @@ LIMITS = {
 }
 
 
-def make(arch: str) -> nn.Module:
+def make(arch: str, classes: int = len(CLASSES)) -> nn.Module:
     """Random weights whose batch norm fits the activations and whose heads give many different detections."""
     torch.manual_seed(0)
     build = getattr(torchvision.models.detection, arch)
     limits = {} if "320" in arch else LIMITS  # that one is small as it is
-    model = build(weights=None, weights_backbone=None, num_classes=len(CLASSES) + 1, **limits)
+    model = build(weights=None, weights_backbone=None, num_classes=classes + 1, **limits)
     # small residual branches, as trained networks have: rounding is then not amplified
     small = {name for name, _ in model.named_modules() if name.endswith("bn3")}
     small |= {

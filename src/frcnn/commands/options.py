@@ -70,7 +70,12 @@ DataOrRun = Annotated[
     Path | None,
     typer.Argument(help="Folder of the pictures and boxes; not needed with --resume.", show_default=False),
 ]
-Model = Annotated[Path, typer.Argument(help="Model file, or run folder.")]
+Model = Annotated[
+    Path, typer.Argument(help="Model file, run folder, or published weights such as torchvision:NAME.")
+]
+Published = Annotated[
+    str | None, typer.Argument(help="Such as torchvision:fasterrcnn_resnet50_fpn_v2.", show_default=False)
+]
 Inputs = Annotated[list[str], typer.Argument(help="Pictures, folders and patterns such as 'in/*.jpg'.")]
 
 Recipe = Annotated[str | None, _option(f"One of {', '.join(RECIPES)}; default {DEFAULT_RECIPE}.")]
@@ -80,7 +85,7 @@ Settings = Annotated[
     list[str] | None,
     _option("Any key of the configuration; may be given many times.", "--set", "KEY=VALUE"),
 ]
-Weights = Annotated[Path | None, _option("Model file to start from.", metavar="FILE")]
+Weights = Annotated[Path | None, _option("Model file or torchvision:NAME to start from.", metavar="FILE")]
 BackboneWeights = Annotated[
     Path | None, _option("Backbone weights in torchvision's or timm's naming.", metavar="FILE")
 ]

@@ -87,12 +87,29 @@ def resolve_config(recipe: str | None, options: TrainOptions, state: TrainState 
         "data.val": _share(options.val),
         "backbone.weights": None if options.backbone_weights is None else str(options.backbone_weights),
     }
+    if options.weights is not None and state is None:
+        config = _with_norm_of(config, options.weights)
     tree = config.model_dump(mode="json")
     for key, value in changes.items():
         if value is not None:
             section, name = key.split(".")
             tree[section][name] = value
     return with_settings(from_dict(tree, "options"), options.settings)
+
+
+def _with_norm_of(config: Config, weights: str | Path) -> Config:
+    """What a configuration leaves open about the backbone's norm is as in the model whose weights are taken.
+
+    Without this a recipe that says nothing of pretrained weights would train its batch norm and freeze
+    nothing, which does not fit the frozen one of published weights.
+    """
+    mine, theirs = config.backbone, load_checkpoint(weights).config.backbone
+    if mine.name != theirs.name:
+        return config  # what does not fit is said where the tensors are loaded
+    norm = {"norm": theirs.resolved_norm} if mine.norm == "auto" else {}
+    eps = {"norm_eps": theirs.norm_eps} if mine.norm_eps is None else {}
+    source = {"weights": theirs.weights} if mine.weights == "none" else {}
+    return config.model_copy(update={"backbone": mine.model_copy(update={**norm, **eps, **source})})
 
 
 def check_resumed(state: TrainState, config: Config, data: TrainData) -> None:

@@ -77,11 +77,19 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
-    """Read a model file of this library.
+    """Read a model file of this library, or fetch published weights by name.
+
+    Args:
+        path: the file, or a name such as ``torchvision:fasterrcnn_resnet50_fpn_v2`` (see ``fetch.py``).
 
     Raises:
-        CheckpointError: when the file is missing, is not safetensors, or was not written by frcnn.
+        CheckpointError: when the file is missing, is not safetensors, or was not written by frcnn; when named
+            weights cannot be had.
     """
+    if str(path).startswith("torchvision:"):
+        from frcnn.weights.fetch import fetch  # it is built on this module
+
+        return fetch(str(path))[1]
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(

