@@ -55,7 +55,7 @@ types: install
 	$(BIN)/pyrefly check
 
 bench: install
-	$(BIN)/python benchmarks/step.py
+	$(BIN)/frcnn bench
 
 clean:
 	rm -rf build dist .pytest_cache .hypothesis .ruff_cache

@@ -16,6 +16,7 @@ LAYER = {
     "files": 0,
     "structures": 0,
     "ops": 1,
+    "precision": 1,
     "settings": 1,
     "model": 2,
     "recipes": 2,
@@ -29,9 +30,10 @@ LAYER = {
     "writers": 5,
     "doctor": 6,
     "training": 6,
-    "commands": 7,
-    "cli": 8,
-    "__main__": 9,
+    "bench": 7,
+    "commands": 8,
+    "cli": 9,
+    "__main__": 10,
 }
 APART = {("data", "model"), ("data", "ops"), ("data", "recipes")}
 """Lower, and yet not to be used."""

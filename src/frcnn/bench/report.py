@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from frcnn.bench.turns import Times, quartiles
-from frcnn.bench.workload import Contender
+from frcnn.bench.workload import Compilation, Contender
 
 NOT_MEASURED = "not measured"
 
@@ -155,7 +155,8 @@ def ratios(rows: Sequence[Row], cuda: bool) -> list[Ratio]:
     """
     plain = [row for row in rows if row.contender is not None and not row.contender.recipe]
     found: list[Ratio] = []
-    for compiled in (False, True):
+    modes: tuple[Compilation, ...] = ("", "regional", "step")
+    for compiled in modes:
         ours = {c.format: row for row in plain if (c := row.contender) and _is(c, "frcnn", compiled)}
         theirs: dict[str, Row] = {}
         for row in plain:
@@ -163,7 +164,7 @@ def ratios(rows: Sequence[Row], cuda: bool) -> list[Ratio]:
             if c and c.side == "torchvision":
                 best = theirs.get(c.format)
                 theirs[c.format] = row if best is None or row.times.median < best.times.median else best
-        said = " compiled" if compiled else ""
+        said = f" compiled ({compiled})" if compiled else ""
         found += [
             compare(f"{name}{said} : {name}", ours[name], theirs[name]) for name in ours if name in theirs
         ]
@@ -174,5 +175,5 @@ def ratios(rows: Sequence[Row], cuda: bool) -> list[Ratio]:
     return found
 
 
-def _is(contender: Contender, side: str, compiled: bool) -> bool:
+def _is(contender: Contender, side: str, compiled: Compilation) -> bool:
     return contender.side == side and contender.compiled == compiled

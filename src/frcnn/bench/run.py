@@ -21,6 +21,7 @@ from frcnn.bench.syncs import count_syncs
 from frcnn.bench.turns import Times, take_turns
 from frcnn.bench.twins import lite0_config
 from frcnn.bench.workload import Contender, Format, Workload, contenders, without_bf16
+from frcnn.model.compiled import check_compiler
 from frcnn.recipes import recipe
 
 TASKS = ("train", "infer", "ops")
@@ -69,12 +70,14 @@ def run(plan: Plan, say: Say) -> Report:
         say: is told what comes next.
 
     Raises:
-        ValueError: for data or weights that cannot be used, a device without torchvision's operators, or
-            a workload that does not fit into memory.
+        ValueError: for data or weights that cannot be used, a device without torchvision's operators, a
+            workload that does not fit into memory, or where nothing can be compiled.
     """
     if plan.threads:
         torch.set_num_threads(plan.threads)
     require_operators(plan.device)
+    if plan.compiled:
+        check_compiler(plan.device)
     wanted = {task: workloads(plan, task) for task in plan.tasks if task != "ops"}
     for workload in (each for several in wanted.values() for each in several):
         require_memory(workload)

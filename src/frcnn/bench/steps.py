@@ -6,7 +6,9 @@ The parts of a step are methods, so that ``phases`` can put a clock around each 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
@@ -16,7 +18,7 @@ from frcnn.bench.pictures import Photo, load_photos
 from frcnn.bench.twins import channels_last, make_twins
 from frcnn.bench.workload import Contender, Workload, computing_in
 from frcnn.inputs import collate_targets
-from frcnn.model.detector import FasterRCNN
+from frcnn.model.compiled import compile_detector
 from frcnn.model.preprocess import pad_batch, resize_image, target_size
 from frcnn.precision import Requested
 from frcnn.predict import Detector
@@ -78,6 +80,8 @@ class OurTraining:
     def forward(self, batch: ImageBatch, targets: Targets) -> Tensor:
         """The total loss."""
         self._seed += 1
+        if self.model.compiled is not None:
+            batch, targets = self.model.compiled.fit(batch, targets)
         with computing_in(self._contender.format, self._device):
             noise = self.model.draw_noise(batch, targets, self._seed)
             losses = self.model(batch, targets, noise).losses
@@ -235,14 +239,10 @@ def make_steps(workload: Workload, wanted: Sequence[Contender]) -> dict[str, Ste
             continue
         detector = Detector.from_recipe(contender.recipe, classes).to(device) if contender.recipe else ours
         assert detector is not None
+        if contender.compiled:
+            detector = replace(detector, model=copy.deepcopy(detector.model))
+            compile_detector(detector.model, contender.compiled, training=train, images=len(photos))
         if train:
             detector.model.train()
         steps[contender.name] = make_ours(detector, contender, photos)
     return steps
-
-
-def network_of(step: Step) -> FasterRCNN:
-    """Our network inside a step."""
-    model = step.detector.model if isinstance(step, OurInference) else getattr(step, "model", None)
-    assert isinstance(model, FasterRCNN)
-    return model

@@ -60,7 +60,8 @@ def operators_table(section: Section) -> Table:
         other = rows.get(f"{name}: torchvision")
         found = [ratio for ratio in section.ratios if ratio.ours == row.name]
         ratio = f"{found[0].value:.2f} ({found[0].low:.2f} to {found[0].high:.2f})" if found else NOT_MEASURED
-        memory = f"{size(row.memory)}, {size(other.memory)}" if other and row.memory else NOT_MEASURED
+        both = (row.memory, other.memory if other else None)
+        memory = ", ".join(map(size, both)) if any(both) else NOT_MEASURED
         differs = section.facts.get("largest_difference", {}).get(name)
         table.add_row(
             name,

@@ -13,6 +13,8 @@ import torch
 WARM_UP_SECONDS = 1.0
 """A quick call is repeated this long before the first round."""
 WARM_UP_CALLS = 5
+LONG_CALL = 10.0
+"""Seconds after which one call is warm-up enough."""
 LEAST_ROUNDS = 3
 """Taken even where the time is up."""
 
@@ -81,7 +83,7 @@ def warm_up(call: Callable[[], object], device: torch.device) -> float:
     first = timed(call, device)
     end = time.perf_counter() + WARM_UP_SECONDS - first
     for done in range(1, WARM_UP_CALLS):
-        if done > 1 and time.perf_counter() > end:
+        if (done > 1 and time.perf_counter() > end) or first > LONG_CALL:
             break
         call()
     return first

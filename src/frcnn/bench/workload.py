@@ -12,6 +12,7 @@ import torch
 from frcnn.precision import choose_precision
 
 Format = Literal["fp32", "tf32", "bf16"]
+Compilation = Literal["", "regional", "step"]
 Side = Literal["frcnn", "torchvision"]
 Task = Literal["train", "infer"]
 Network = Literal["lite0", "r50"]
@@ -30,21 +31,23 @@ class Contender:
         side: ours or torchvision's.
         format: convolutions and matrix products compute in this.
         channels_last: torchvision's weights and pictures in channels-last memory; ours always are.
-        compiled: by ``torch.compile``.
+        compiled: by ``torch.compile``, ``regional`` or the whole ``step``; "": not.
         recipe: one of ours as it is, another network than the other contenders'; "": the workload's network.
     """
 
     side: Side
     format: Format
     channels_last: bool = False
-    compiled: bool = False
+    compiled: Compilation = ""
     recipe: str = ""
 
     @property
     def name(self) -> str:
         """As it stands in the tables."""
         words = [self.side, self.recipe, self.format]
-        words += ["channels-last"] * self.channels_last + ["compiled"] * self.compiled
+        words += ["channels-last"] * self.channels_last + [f"compiled ({self.compiled})"] * bool(
+            self.compiled
+        )
         return " ".join(word for word in words if word)
 
 
@@ -105,7 +108,7 @@ def contenders(workload: Workload, bf16: bool, compiled: bool) -> list[Contender
     Args:
         workload: for its task and device.
         bf16: whether the device computes in it.
-        compiled: ours by ``torch.compile`` too.
+        compiled: ours by ``torch.compile``, too.
     """
     formats: list[Format] = ["fp32"]
     if workload.device.startswith("cuda"):
@@ -118,7 +121,8 @@ def contenders(workload: Workload, bf16: bool, compiled: bool) -> list[Contender
         if name == "bf16":
             found.append(Contender("torchvision", name, channels_last=True))
         if compiled:
-            found.append(Contender("frcnn", name, compiled=True))
+            modes: tuple[Compilation, ...] = ("regional", "step")
+            found += [Contender("frcnn", name, compiled=mode) for mode in modes]
     if workload.task == "train" and workload.network == "lite0":
         found.append(Contender("frcnn", formats[-1], recipe="lite0-fpn"))
     return found
