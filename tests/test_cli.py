@@ -92,7 +92,7 @@ def test_bad_usage(words: list[str], hint: str, capsys: pytest.CaptureFixture[st
 def test_no_words_show_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     run([])
     shown = capsys.readouterr()
-    for verb in ("train", "eval", "predict", "check", "recipes", "demo", "doctor"):
+    for verb in ("train", "eval", "predict", "check", "recipes", "fetch", "demo", "doctor"):
         assert f"  {verb} " in shown.out + shown.err
 
 

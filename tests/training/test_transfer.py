@@ -8,6 +8,8 @@ from tiny import tiny_config
 
 from frcnn.model.detector import FasterRCNN
 from frcnn.predict import Detector
+from frcnn.training.options import TrainOptions
+from frcnn.training.plan import resolve_config
 from frcnn.training.transfer import start_from
 from frcnn.weights.checkpoint import CheckpointError
 
@@ -72,3 +74,31 @@ def test_any_other_difference_is_an_error(tmp_path: Path) -> None:
     ):
         start_from(new, ("a", "b"), path)
     assert all(torch.equal(v, before[k]) for k, v in new.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("mine", "expected"),
+    [
+        ({"norm": "auto"}, ("frozen", 0.0, "theirs.pth")),
+        ({"norm": "batch", "norm_eps": 1e-3}, ("batch", 1e-3, "theirs.pth")),
+        ({"norm": "auto", "weights": "mine.pth"}, ("frozen", 0.0, "mine.pth")),
+        ({"norm": "auto", "name": "resnet18"}, ("auto", None, "none")),
+    ],
+    ids=["open", "decided", "own weights", "another backbone"],
+)
+def test_what_is_left_open_about_the_norm_comes_with_the_weights(
+    tmp_path: Path, mine: dict[str, object], expected: tuple[object, ...]
+) -> None:
+    config = tiny_config()
+    norm = {"norm": "frozen", "norm_eps": 0.0}
+    built = config.model_copy(update={"backbone": config.backbone.model_copy(update=norm)})
+    network = FasterRCNN(built, 1)
+    stored = built.model_copy(
+        update={"backbone": built.backbone.model_copy(update={"weights": "theirs.pth"})}
+    )
+    Detector(network, stored, ("a",)).save(tmp_path / "a.safetensors")
+    asked = config.model_copy(update={"backbone": config.backbone.model_copy(update=mine)})
+    found = resolve_config(
+        None, TrainOptions(config=asked, weights=tmp_path / "a.safetensors"), None
+    ).backbone
+    assert (found.norm, found.norm_eps, found.weights) == expected
