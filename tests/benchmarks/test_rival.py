@@ -131,7 +131,12 @@ def test_loss_that_is_not_finite(
     data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     losses = iter([1.0, math.nan])
-    monkeypatch.setattr(rival, "_step", lambda *_: next(losses))
+
+    def step(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, precision: str) -> float:
+        optimizer.step()
+        return next(losses)
+
+    monkeypatch.setattr(rival, "_step", step)
     out = tmp_path / "model.safetensors"
     assert rival.main(["train", data, "--out", str(out), "--train", "train"]) == rival.DIVERGED
     assert "the loss of step 2 is nan; lower --lr" in capsys.readouterr().err and not out.exists()
