@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +43,9 @@ from frcnn.structures import (
     Trace,
 )
 
+if TYPE_CHECKING:
+    from frcnn.model.compiled import Compiled
+
 Matcher = Callable[[RpnOutput, Tensor, Targets], Matches]
 """(rpn output with anchors and level sizes, (N, 2) picture sizes, targets) -> labels and objects of the
 anchors."""
@@ -54,6 +58,8 @@ BoxHeadFactory = Callable[[int, int], nn.Module]
 """(channels, classes K) -> module: (M, C, 7, 7) -> class logits (M, K + 1) background last, deltas (M, K or
 1, 4)."""
 LossFunction = Callable[[LossInputs], Losses]
+Classify = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""(M, C, 7, 7) -> class logits (M, K + 1), deltas (M, K or 1, 4): the box head."""
 ALL_CANDIDATES = 2**31 - 1
 """More (RoI, class) pairs than there are."""
 
@@ -72,6 +78,22 @@ class Parts:
     def replaced(self) -> list[str]:
         """Names of the parts that are not the defaults; a run with any of them says "not compiled"."""
         return [name for name, value in vars(self).items() if value is not None]
+
+
+class Seen(NamedTuple):
+    """What the network makes of the pictures alone, before anything is selected."""
+
+    batch: ImageBatch
+    features: tuple[Tensor, ...]
+    logits: Tensor
+    deltas: Tensor
+
+
+class Regions(NamedTuple):
+    """The two parts of the path that are network only; ``frcnn.model.compiled`` puts compiled ones here."""
+
+    see: Callable[[ImageBatch], Seen]
+    classify: Classify
 
 
 class FasterRCNN(nn.Module):
@@ -98,6 +120,11 @@ class FasterRCNN(nn.Module):
         self.rpn_head = make_rpn(width, per_cell) if make_rpn else RpnHead(width, per_cell, config.rpn)
         self.box_head = make_box(width, num_classes) if make_box else BoxHead(width, num_classes, config.roi)
         self.to(memory_format=torch.channels_last)
+        self.compiled: Compiled | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy is not compiled: what is compiled computes with the weights of the original."""
+        return {**super().__getstate__(), "compiled": None}
 
     def forward(
         self,
@@ -107,7 +134,8 @@ class FasterRCNN(nn.Module):
         detect: bool = False,
     ) -> Output:
         """Losses with targets, detections without, both with targets and ``detect``."""
-        trace = self.trace(batch, targets, noise, detect)
+        path = self.trace if self.compiled is None else self.compiled.trace
+        trace = path(batch, targets, noise, detect)
         return Output(trace.losses, trace.detections)
 
     def trace(
@@ -117,16 +145,18 @@ class FasterRCNN(nn.Module):
         noise: Noise | None = None,
         detect: bool = False,
         limits: Limits | None = None,
+        regions: Regions | None = None,
     ) -> Trace:
         """Every value that passed between the rooms; the one code path of ``forward``.
 
-        ``limits`` replaces the configuration's for scores and the number of detections.
+        ``limits`` replaces the configuration's for scores and the number of detections; ``regions`` holds
+        compiled parts.
         """
         height, width = batch.pixels.shape[-2:]
         anchors = self.anchors(height, width, batch.pixels.device)
         if targets is not None and noise is None:
             raise ValueError("training needs noise that decides what is sampled; draw it with draw_noise()")
-        return self.stages(batch, anchors, targets, noise, detect, limits)
+        return self.stages(batch, anchors, targets, noise, detect, limits, regions)
 
     def stages(
         self,
@@ -136,20 +166,32 @@ class FasterRCNN(nn.Module):
         noise: Noise | None = None,
         detect: bool = False,
         limits: Limits | None = None,
+        regions: Regions | None = None,
     ) -> Trace:
         """The image's path; anchors and noise come from outside, so this part compiles as one graph."""
-        batch = normalise(batch, self.config.preprocess)  # room 2: (N, 3, H, W) float32
-        features = self.fpn(self.backbone(batch.pixels))  # rooms 3, 4: L maps
-        rpn = self._look(features, anchors, batch)  # rooms 5, 6: every anchor's logits and deltas
-        trace = Trace(batch, tuple(features), rpn)
+        see, classify = regions or (self.see, self.box_head)
+        batch, features, logits, deltas = see(batch)  # rooms 2 to 4 and 6: maps, every anchor's numbers
+        sizes = self.anchors.level_sizes(*batch.pixels.shape[-2:])
+        trace = Trace(batch, features, RpnOutput(logits, deltas, anchors, sizes))  # room 5: the anchors
         if targets is not None and noise is not None:
-            trace = self._learn(trace, targets, noise)  # rooms 7 to 12: losses
+            trace = self._learn(trace, targets, noise, classify)  # rooms 7 to 12: losses
         if targets is None or detect:
-            trace = self._find(trace, limits)  # rooms 7, 10, 11, 13: detections
+            trace = self._find(trace, limits, classify)  # rooms 7, 10, 11, 13: detections
         return trace
 
-    def _look(self, features: Sequence[Tensor], anchors: Tensor, batch: ImageBatch) -> RpnOutput:
-        height, width = batch.pixels.shape[-2:]
+    def see(self, batch: ImageBatch) -> Seen:
+        """Normalised pictures, their maps, and logits and deltas of every anchor: network only."""
+        batch, features = self.extract(batch)
+        return Seen(batch, features, *self.rpn_head(features))  # room 6
+
+    def extract(self, batch: ImageBatch) -> tuple[ImageBatch, tuple[Tensor, ...]]:
+        """Normalised pictures (N, 3, H, W) float32 (room 2) and their L maps (rooms 3, 4)."""
+        batch = normalise(batch, self.config.preprocess)
+        features = tuple(self.fpn(self.backbone(batch.pixels)))
+        self._check_grids(features, *batch.pixels.shape[-2:])
+        return batch, features
+
+    def _check_grids(self, features: Sequence[Tensor], height: int, width: int) -> None:
         grids = self.anchors.grids(height, width)
         found = [(f.shape[-2], f.shape[-1]) for f in features]
         if found != grids:
@@ -157,15 +199,13 @@ class FasterRCNN(nn.Module):
                 f"features of {found} cells for a padded picture of {height} x {width}, anchors for {grids}: "
                 f"set preprocess.pad_multiple to a multiple of {self.strides[-1]}"
             )
-        logits, deltas = self.rpn_head(features)
-        return RpnOutput(logits, deltas, anchors, self.anchors.level_sizes(height, width))
 
-    def _find(self, trace: Trace, limits: Limits | None) -> Trace:
+    def _find(self, trace: Trace, limits: Limits | None, classify: Classify) -> Trace:
         """Detections under the test limits."""
         config, sizes = self.config, trace.batch.sizes
         counts = proposal_limits(config.proposals, False)
         proposals = select_proposals(trace.rpn, sizes, config.proposals, config.rpn, counts)
-        pooled, logits, deltas = self._second_stage(trace.features, proposals.boxes)
+        pooled, logits, deltas = self._second_stage(trace.features, proposals.boxes, classify)
         detections = postprocess(proposals, logits, deltas, trace.batch, config.roi, limits)
         return replace(
             trace,
@@ -176,7 +216,7 @@ class FasterRCNN(nn.Module):
             detections=detections,
         )
 
-    def _learn(self, trace: Trace, targets: Targets, noise: Noise) -> Trace:
+    def _learn(self, trace: Trace, targets: Targets, noise: Noise, classify: Classify) -> Trace:
         """Losses under the training limits."""
         config, rpn, sizes, draw = self.config, trace.rpn, trace.batch.sizes, self.parts.sampler or sample
         counts = proposal_limits(config.proposals, True)
@@ -198,7 +238,7 @@ class FasterRCNN(nn.Module):
         keys = noise.roi[:, : candidates.boxes.shape[1]]
         drawn = draw(roi_matches.labels, keys, count, int(count * config.roi.positive_fraction))
         rois = roi_samples(candidates, roi_matches, drawn, targets, config.roi, self.num_classes)
-        _, logits, deltas = self._second_stage(trace.features, rois.boxes)
+        _, logits, deltas = self._second_stage(trace.features, rois.boxes, classify)
         inputs = LossInputs(rpn, samples, box_targets, rois, logits, deltas)
         losses = (
             self.parts.loss(inputs) if self.parts.loss else default_losses(inputs, config.rpn, config.roi)
@@ -214,13 +254,15 @@ class FasterRCNN(nn.Module):
             losses=losses,
         )
 
-    def _second_stage(self, features: Sequence[Tensor], boxes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _second_stage(
+        self, features: Sequence[Tensor], boxes: Tensor, classify: Classify
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Pool and classify RoIs (N, R, 4) -> pooled (N, R, C, 7, 7), logits (N, R, K + 1), deltas (N, R, K |
         1, 4).
         """
         n, r = boxes.shape[:2]
         pooled = pool_rois(features, boxes, self.strides, self.config.roi, self.pooled_levels)
-        logits, deltas = self.box_head(pooled.flatten(0, 1))
+        logits, deltas = classify(pooled.flatten(0, 1))
         return pooled, logits.view(n, r, -1), deltas.view(n, r, -1, 4)
 
     def draw_noise(self, batch: ImageBatch, targets: Targets, seed: int) -> Noise:
@@ -246,7 +288,8 @@ def detect(model: FasterRCNN, batch: ImageBatch, limits: Limits | None = None) -
         batch: pictures on the model's device.
         limits: of scores, detections and candidates; None: the configuration's.
     """
-    trace = model.trace(batch, limits=limits)
+    path = model.trace if model.compiled is None else model.compiled.trace
+    trace = path(batch, limits=limits)
     found = trace.detections
     assert found is not None and trace.proposals is not None
     assert trace.class_logits is not None and trace.deltas is not None
