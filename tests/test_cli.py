@@ -465,3 +465,52 @@ def test_unusable_model_file(
 def test_a_folder_without_a_model(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["predict", str(data), str(data)]) == 2
     assert "best.safetensors" in one_sentence(capsys)
+
+
+# ---- bench
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["speed"], "train"),
+        (["ops", "--rounds", "0"], "--rounds"),
+        (["ops", "--threads", "0"], "--threads"),
+        (["infer", "--size", "800"], "as in 800x1066"),
+        (["infer", "--size", "800x8"], "at least 32"),
+        (["train", "--data", "nowhere"], "nowhere: no such folder"),
+        (["infer", "--weights", "nowhere.pth"], "nowhere.pth: no such file"),
+        (["ops", "--device", "abacus"], "abacus"),
+        (["infer", "--size", "400000x400000"], "GB of memory"),
+    ],
+)
+def test_bad_input_of_bench(words: list[str], hint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["bench", *words]) == 2
+    assert hint in one_sentence(capsys)
+
+
+def test_bench_of_the_operators(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["bench", "ops", "--quick", "--rounds", "1", "--json", "-"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["train"] == found["infer"] == "not measured"
+    assert found["versions"]["frcnn"] == frcnn.__version__
+    (section,) = found["ops"]
+    assert {len(row["rounds"]) for row in section["contenders"]} == {1}
+    assert len(section["ratios"]) == 5
+    assert max(section["facts"]["largest_difference"].values()) < 1e-3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["train", "infer"])
+def test_bench_of_steps(task: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["bench", task, "--quick", "--rounds", "1", "--json", "bench.json"]) == 0
+    shown = capsys.readouterr().out
+    assert "fp32 : fp32" in shown and "default : default" in shown
+    found = json.loads(Path("bench.json").read_text(encoding="utf-8"))
+    (section,) = found[task]
+    first = section["contenders"][0]
+    assert first["seconds_by_phase"]["backbone"] > 0
+    assert first["times_the_floor"] > 1
+    assert section["facts"]["convolution_flop"] > 1e9
+    if task == "infer":
+        assert section["facts"]["detections_matched_share_fp32"] > 0.98

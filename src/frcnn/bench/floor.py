@@ -82,7 +82,7 @@ def convolution_flops(call: Callable[[], object]) -> int:
     """Floating-point operations in the convolutions of ``call``, both passes where it has both."""
     with FlopCounterMode(display=False) as counter:
         call()
-    counts = counter.get_flop_counts()["Global"]
+    counts = counter.get_flop_counts().get("Global", {})  # empty where there was nothing to count
     return sum(count for operator, count in counts.items() if "convolution" in str(operator))
 
 

@@ -69,6 +69,7 @@ def _scene(index: int, height: int, width: int) -> Photo:
     factor = np.array([width / scene.image.width, height / scene.image.height] * 2, np.float32)
     shown = [item for item in scene.objects if not item.difficult]
     boxes = np.array([item.box for item in shown], np.float32).reshape(-1, 4) * factor
+    boxes = np.minimum(boxes, np.array([width, height] * 2, np.float32))  # rounding may pass the border
     return Photo(np.array(image), boxes, np.array([item.label for item in shown], np.int64))
 
 

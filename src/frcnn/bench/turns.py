@@ -65,12 +65,16 @@ def take_turns(
     first = {name: warm_up(call, device) for name, call in calls.items()}
     taken: dict[str, list[float]] = {name: [] for name in calls}
     end = time.perf_counter() + seconds
-    for done in range(rounds):
-        if done >= LEAST_ROUNDS and time.perf_counter() > end:
-            break
-        for name, call in calls.items():
-            gc.collect()
-            taken[name].append(timed(call, device))
+    gc.freeze()  # what is there already need not be searched before every call
+    try:
+        for done in range(rounds):
+            if done >= LEAST_ROUNDS and time.perf_counter() > end:
+                break
+            for name, call in calls.items():
+                gc.collect()
+                taken[name].append(timed(call, device))
+    finally:
+        gc.unfreeze()
     return {name: Times(tuple(values), first[name]) for name, values in taken.items()}
 
 

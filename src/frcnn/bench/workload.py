@@ -45,9 +45,8 @@ class Contender:
     def name(self) -> str:
         """As it stands in the tables."""
         words = [self.side, self.recipe, self.format]
-        words += ["channels-last"] * self.channels_last + [f"compiled ({self.compiled})"] * bool(
-            self.compiled
-        )
+        words.append("channels-last" if self.channels_last else "")
+        words.append(f"compiled ({self.compiled})" if self.compiled else "")
         return " ".join(word for word in words if word)
 
 

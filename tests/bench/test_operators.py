@@ -1,0 +1,64 @@
+"""The operators beside torchvision's: the same input, the same outcome."""
+
+import pytest
+import torch
+
+from frcnn.bench import operations
+from frcnn.bench.machine import require_operators
+from frcnn.bench.operations import operators_section
+from frcnn.bench.operators import anchors_at, matching_call, nms_pairs, random_boxes, roi_align_pairs
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("count", [0, 1, 200])
+def test_boxes_lie_in_the_picture(count: int) -> None:
+    boxes = random_boxes((count,), 60, 100, torch.Generator().manual_seed(0))
+    assert boxes.shape == (count, 4)
+    assert (boxes[:, 2:] - boxes[:, :2] > 7.9).all()
+    assert (boxes >= -1e-3).all() and (boxes[:, 2:] <= torch.tensor([100.001, 60.001])).all()
+
+
+def test_both_sides_pool_the_same() -> None:
+    forward, both = roi_align_pairs(CPU, 2, 10, 128, 160, 8)
+    assert forward.difference < 1e-4 and both.difference < 1e-4
+    assert forward.ours().shape == (2, 10, 8, 7, 7)  # type: ignore[attr-defined]
+    assert forward.theirs().shape == (20, 8, 7, 7)  # type: ignore[attr-defined]
+
+
+def test_both_sides_keep_the_same_boxes() -> None:
+    for pair in nms_pairs(CPU, 128, 160, (300, 300)):
+        assert pair.difference == 0
+        assert 0 < len(pair.theirs()) < 300  # type: ignore[arg-type]
+
+
+def test_both_sides_match_the_same_anchors() -> None:
+    size = (128, 128)
+    mine, other = (matching_call(side, 12, CPU, size)() for side in ("frcnn", "torchvision"))  # type: ignore[arg-type]
+    assert mine.shape == (anchors_at(size),)  # type: ignore[attr-defined]
+    assert torch.equal(mine, other)  # type: ignore[arg-type]
+    assert set(mine.unique().tolist()) == {-1, 0, 1}  # type: ignore[attr-defined]
+
+
+def test_torchvisions_matching_is_left_out_where_it_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(operations, "available", lambda _: 1000)
+    section = operators_section(CPU, 0, 1, True, lambda _: None)
+    assert any("torchvision's not measured, it needs about" in note for note in section.notes)
+    assert not any(row.name.startswith("matching") and "torchvision" in row.name for row in section.rows)
+    assert len(section.ratios) == 4
+
+
+def test_a_device_without_an_operator_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    require_operators(CPU)
+
+    def missing(*_: object) -> None:
+        raise NotImplementedError(
+            "Could not run 'torchvision::nms' with arguments from the 'X' backend.\nmore"
+        )
+
+    monkeypatch.setattr("torchvision.ops.nms", missing)
+    with pytest.raises(
+        ValueError, match=r"torchvision's nms does not run on cpu .*; use --device cpu"
+    ) as found:
+        require_operators(CPU)
+    assert "\n" not in str(found.value)
