@@ -113,6 +113,7 @@ PER_IMAGE = {"n", "images", "batch", "proposals", "detections", "rois", "boxes",
 ALLOWED = {
     "ops/nms.py": {"_nms_mask", "_survivors", "nms_mask_reference", "_pair_iou"},  # inside the operator
     "ops/roi_align.py": {"pyramid_roi_align_reference", "_bilinear"},
+    "ops/roi_align_bags.py": {"_by_level"},  # inside the operator of the CPU
     "ops/roi_pool.py": {"roi_pool_reference"},
     "model/anchors.py": {"cell_anchors"},  # cached for each padded size
     "model/detector.py": {"detect"},  # after the graph: whether the candidate limit cost anything

@@ -10,8 +10,10 @@ import torchvision
 from torch import Tensor
 
 from frcnn.ops import assign_levels, pyramid_roi_align, pyramid_roi_align_reference
+from frcnn.ops.roi_align import Method
 
 STRIDES = (4, 8, 16, 32)
+METHODS: tuple[Method, ...] = ("bags", "gather", "levels")
 
 
 def pyramid(
@@ -45,11 +47,15 @@ def torchvisions(maps: list[Tensor], boxes: Tensor, levels: Tensor, aligned: boo
     return every[levels.flatten(), torch.arange(n * r)].view(n, r, -1, 7, 7)
 
 
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("shape", [(1, 0, 4), (3, 0, 4), (0, 0, 4), (0, 4, 4)])
-def test_nothing_gives_nothing(shape: tuple[int, ...]) -> None:
+def test_nothing_gives_nothing(shape: tuple[int, ...], method: Method) -> None:
     maps = pyramid(images=shape[0])
-    pooled = pyramid_roi_align(maps, torch.zeros(shape), STRIDES)
+    pooled = pyramid_roi_align(maps, torch.zeros(shape), STRIDES, method=method)
     assert pooled.shape == (*shape[:2], 5, 7, 7)
+    pooled.sum().backward()
+    for feature in maps:
+        assert feature.grad is not None and feature.grad.eq(0).all()
 
 
 @pytest.mark.parametrize("strides", [STRIDES, (8, 16, 32), (16,), (32, 32)])
@@ -75,12 +81,13 @@ def test_levels_of_strange_boxes_exist() -> None:
     assert ((levels >= 0) & (levels < 4)).all()
 
 
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("aligned", [False, True])
-def test_forward_and_gradient_equal_torchvision(aligned: bool) -> None:
+def test_forward_and_gradient_equal_torchvision(aligned: bool, method: Method) -> None:
     maps, boxes = pyramid(), rois()
     levels = assign_levels(boxes, STRIDES)
     assert levels.unique().tolist() == [0, 1, 2, 3]
-    ours = pyramid_roi_align(maps, boxes, STRIDES, aligned=aligned)
+    ours = pyramid_roi_align(maps, boxes, STRIDES, aligned=aligned, method=method)
     theirs = torchvisions(maps, boxes, levels, aligned)
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
     signal = torch.randn(ours.shape, generator=torch.Generator().manual_seed(1))
@@ -107,8 +114,9 @@ def test_equals_the_reference(aligned: bool, size: int, samples: int) -> None:
     )
 
 
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("aligned", [False, True])
-def test_degenerate_and_outside_boxes_equal_both(aligned: bool) -> None:
+def test_degenerate_and_outside_boxes_equal_both(aligned: bool, method: Method) -> None:
     maps = [m.detach() for m in pyramid(images=1)]
     strange = torch.tensor(
         [
@@ -124,16 +132,17 @@ def test_degenerate_and_outside_boxes_equal_both(aligned: bool) -> None:
         ]
     )
     levels = assign_levels(strange, STRIDES)
-    ours = pyramid_roi_align(maps, strange, STRIDES, aligned=aligned)
+    ours = pyramid_roi_align(maps, strange, STRIDES, aligned=aligned, method=method)
     torch.testing.assert_close(ours, torchvisions(maps, strange, levels, aligned), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(ours, pyramid_roi_align_reference(maps, strange, STRIDES, aligned=aligned))
     assert ours[0, 2].eq(0).all() and ours[0, 3].eq(0).all()
 
 
-def test_boxes_that_are_not_finite_do_not_crash() -> None:
+@pytest.mark.parametrize("method", METHODS)
+def test_boxes_that_are_not_finite_do_not_crash(method: Method) -> None:
     maps, boxes = pyramid(images=1), rois(1, 4)
     boxes[0, 0], boxes[0, 1, 2], boxes[0, 2, 0] = math.nan, math.inf, -math.inf
-    pooled = pyramid_roi_align(maps, boxes, STRIDES)
+    pooled = pyramid_roi_align(maps, boxes, STRIDES, method=method)
     assert pooled.isfinite().all()
     torch.testing.assert_close(pooled[:, 3:], pyramid_roi_align(maps, boxes[:, 3:], STRIDES))
     pooled.sum().backward()
@@ -158,6 +167,37 @@ def test_bfloat16_keeps_its_type_within_tolerance() -> None:
     exact = pyramid_roi_align([m.float() for m in maps], boxes, STRIDES)
     assert ours.dtype == torch.bfloat16
     torch.testing.assert_close(ours.float(), exact, rtol=0, atol=1.5e-2)
+
+
+def test_the_gradient_of_bfloat16_is_summed_in_float32() -> None:
+    """A thousand copies of a RoI add up on the same rows: summed in bfloat16 they would stop at 256."""
+    maps = [m.detach().bfloat16().requires_grad_() for m in pyramid(images=1)]
+    boxes = torch.tensor([[[8.0, 8, 40, 40]] * 1000])
+    pyramid_roi_align(maps, boxes, STRIDES).float().sum().backward()
+    exact = [m.detach().float().requires_grad_() for m in maps]
+    pyramid_roi_align(exact, boxes, STRIDES).sum().backward()
+    assert exact[0].grad is not None and exact[0].grad.max() > 400
+    for ours, theirs in zip(maps, exact, strict=True):
+        assert ours.grad is not None and theirs.grad is not None and ours.grad.dtype == torch.bfloat16
+        torch.testing.assert_close(ours.grad.float(), theirs.grad, rtol=1e-2, atol=1e-2)
+
+
+def test_other_memory_orders_give_the_same() -> None:
+    maps, boxes = pyramid(), rois()
+    rows_first = [m.detach().contiguous().requires_grad_() for m in maps]
+    ours = pyramid_roi_align(maps, boxes, STRIDES)
+    torch.testing.assert_close(ours, pyramid_roi_align(rows_first, boxes, STRIDES), rtol=0, atol=0)
+    ours.square().sum().backward()
+    pyramid_roi_align(rows_first, boxes, STRIDES).square().sum().backward()
+    for a, b in zip(maps, rows_first, strict=True):
+        assert a.grad is not None and b.grad is not None
+        torch.testing.assert_close(a.grad, b.grad, rtol=0, atol=0)
+
+
+def test_the_operator_is_registered_as_torch_wants() -> None:
+    maps, boxes = pyramid(), rois(count=5)
+    arguments = (maps, boxes, assign_levels(boxes, STRIDES), list(STRIDES), 7, 2, False)
+    torch.library.opcheck(torch.ops.frcnn.roi_align_bags.default, arguments)
 
 
 def test_no_gradient_flows_into_boxes() -> None:

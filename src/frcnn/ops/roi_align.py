@@ -1,21 +1,36 @@
-"""RoIAlign over the whole feature pyramid as one weighted gather (Mask R-CNN, section 3; FPN, equation 1).
+"""RoIAlign over the whole feature pyramid as a weighted gather (Mask R-CNN, section 3; FPN, equation 1).
 
-Letters: N images, R RoIs an image, L levels, C channels, P output side, S sample points of a bin and axis.
+Letters: N images, R RoIs an image, L levels, C channels, P output side, S sample points of a bin and axis,
+M RoIs of all images, T = 4 S^2 taps of a bin.
 
-All levels stand one below another in a table (rows, C); every bin of every RoI is a weighted sum of the 4 S^2
-rows that its sample points touch, which is what ``embedding_bag`` computes. No loop over levels or images, no
-``nonzero``, and the gradient is the operator's own.
+Every bin of every RoI is a weighted sum of the T feature rows (C,) that its sample points touch, which is
+what ``embedding_bag`` computes. Three ways to it, equal in their numbers:
+
+* ``bags`` (CPU): one bag call a level on the map itself, no copy of the features; ``roi_align_bags.py``.
+* ``gather`` (elsewhere): all levels stand one below another in a table (rows, C), and one call serves all
+  RoIs. No size depends on the data, so the host never waits.
+* ``levels``: torchvision's operator on every level for all RoIs, of which each keeps its own level's. It
+  computes L times as much, and is there to be measured and exported.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
+import torchvision
 from torch import Tensor
 
 from frcnn.boxes import area
+from frcnn.ops.roi_align_bags import roi_align_bags
+from frcnn.ops.roi_taps import Grid, level_numbers, taps
+
+Method = Literal["auto", "bags", "gather", "levels"]
+ON_ACCELERATOR: Method = "gather"
+"""What ``auto`` takes on other devices than the CPU. Not measured yet: ``levels`` computes L times as much,
+but its gradient sorts no indices, as the gather's does there."""
 
 
 def assign_levels(
@@ -49,11 +64,12 @@ def pyramid_roi_align(
     sampling_ratio: int = 2,
     aligned: bool = False,
     levels: Tensor | None = None,
+    method: Method = "auto",
 ) -> Tensor:
     """Pool RoIs from the pyramid level that fits their size.
 
     Args:
-        features: L maps (N, C, H_l, W_l), best in channels-last memory (then the table costs one copy only).
+        features: L maps (N, C, H_l, W_l), best in channels-last memory (others are copied).
         boxes: (N, R, 4) in pixels of the padded pictures; not finite ones give zeros or garbage, never a
             crash.
         strides: pixels a cell for each level.
@@ -62,6 +78,7 @@ def pyramid_roi_align(
             data).
         aligned: shift by half a cell (detectron2) or not (torchvision's models).
         levels: (N, R) int64 index into ``features``; None: by size (``assign_levels``).
+        method: see the top of the file; ``auto`` is ``bags`` on the CPU and ``ON_ACCELERATOR`` elsewhere.
 
     Returns:
         (N, R, C, P, P) in the features' dtype; its memory order is (N, R, P, P, C).
@@ -75,75 +92,52 @@ def pyramid_roi_align(
         )
     if sampling_ratio < 1:
         raise ValueError(f"sampling_ratio must be at least 1, got {sampling_ratio}")
-    n, r = boxes.shape[:2]
-    c = features[0].shape[1]
     boxes = boxes.detach().float().nan_to_num(0.0, 0.0, 0.0).clamp(-1e6, 1e6)  # NaN would index row -2^63
     if levels is None:
         levels = assign_levels(boxes, strides)
-    index, weight = _rows_and_weights(features, boxes, strides, levels, output_size, sampling_ratio, aligned)
-    table = torch.cat([f.permute(0, 2, 3, 1).reshape(-1, c) for f in features])  # (rows, C)
-    pooled = F.embedding_bag(index, table, per_sample_weights=weight.to(table.dtype), mode="sum")
-    return pooled.view(n, r, output_size, output_size, c).permute(0, 1, 4, 2, 3)
+    if method == "auto":
+        method = "bags" if boxes.device.type == "cpu" else ON_ACCELERATOR
+    grid = Grid(output_size, sampling_ratio, aligned)
+    if method == "levels":
+        return _every_level(features, boxes, strides, levels, grid)
+    if method == "bags":
+        pooled = roi_align_bags(features, boxes, levels, strides, grid)
+    else:
+        pooled = _gather(features, boxes, strides, levels, grid)
+    return pooled.permute(0, 1, 4, 2, 3)
 
 
-def _rows_and_weights(
-    features: Sequence[Tensor],
-    boxes: Tensor,
-    strides: Sequence[int],
-    levels: Tensor,
-    size: int,
-    samples: int,
-    aligned: bool,
-) -> tuple[Tensor, Tensor]:
-    """Table rows and bilinear weights of every bin -> (N R P P, 4 S S) int32 and float32."""
-    n, r = boxes.shape[:2]
-    height, width, start, stride = _level_numbers(features, strides, levels)  # (N, R) int32 each
-
-    shift = 0.5 if aligned else 0.0
-    scaled = boxes / stride[..., None] - shift
-    extent = scaled[..., 2:] - scaled[..., :2]
-    if not aligned:
-        extent = extent.clamp(min=1.0)  # the older operator pools at least one cell
-    grid = (torch.arange(size * samples, device=boxes.device) + 0.5) / (size * samples)  # (P S)
-
-    def axis(low: Tensor, length: Tensor, limit: Tensor) -> tuple[Tensor, Tensor]:
-        """The two cells beside every sample point of an axis, and their weights -> (N, R, P, 2 S) each."""
-        point = low[..., None] + grid * length[..., None]
-        last = (limit[..., None] - 1).float()
-        reached = (point >= -1) & (point <= last + 1)  # farther out a sample counts as zero
-        point = torch.minimum(point.clamp(min=0), last)
-        cell = point.floor()
-        fraction = point - cell
-        cells = torch.stack([cell, torch.minimum(cell + 1, last)], -1).to(torch.int32)
-        weights = torch.stack([1 - fraction, fraction], -1) * reached[..., None]
-        return cells.view(n, r, size, 2 * samples), weights.view(n, r, size, 2 * samples)
-
-    ix, wx = axis(scaled[..., 0], extent[..., 0], width)
-    iy, wy = axis(scaled[..., 1], extent[..., 1], height)
-    image = torch.arange(n, dtype=torch.int32, device=boxes.device)[:, None]
-    first_row = start + image * height * width  # (N, R)
-    row = first_row[..., None, None] + iy * width[..., None, None]  # (N, R, P, 2 S)
-    index = row[:, :, :, None, :, None] + ix[:, :, None, :, None, :]  # (N, R, P, P, 2 S, 2 S)
-    weight = wy[:, :, :, None, :, None] * (wx / samples**2)[:, :, None, :, None, :]
-    bins = n * r * size * size
-    return index.reshape(bins, 4 * samples * samples), weight.reshape(bins, 4 * samples * samples)
-
-
-def _level_numbers(features: Sequence[Tensor], strides: Sequence[int], levels: Tensor) -> list[Tensor]:
-    """Height, width, first table row and stride of every RoI's level, each (N, R) int32.
-
-    Chosen by comparing: a tensor made of the host's numbers would be copied to the device in every step.
-    """
+def _gather(
+    features: Sequence[Tensor], boxes: Tensor, strides: Sequence[int], levels: Tensor, grid: Grid
+) -> Tensor:
+    """One bag call on the table of all levels -> (N, R, P, P, C)."""
+    (n, r), c = levels.shape, features[0].shape[1]
     rows = [f.shape[0] * f.shape[2] * f.shape[3] for f in features]
     starts = [sum(rows[:level]) for level in range(len(rows))]
-    columns = ([f.shape[2] for f in features], [f.shape[3] for f in features], starts, list(strides))
-    chosen = []
-    for numbers in columns:
-        value = torch.full_like(levels, numbers[0], dtype=torch.int32)
-        for level in range(1, len(numbers)):  # over levels, not over images
-            value = value.masked_fill(levels == level, numbers[level])
-        chosen.append(value)
-    return chosen
+    heights, widths = [f.shape[2] for f in features], [f.shape[3] for f in features]
+    height, width, start, stride = level_numbers(levels.flatten(), heights, widths, starts, strides)
+    image = torch.arange(n, dtype=torch.int32, device=boxes.device)[:, None].expand(n, r).flatten()
+    index, weight = taps(boxes.flatten(0, 1), stride, height, width, start + image * height * width, grid)
+    table = torch.cat([f.permute(0, 2, 3, 1).reshape(-1, c) for f in features])  # (rows, C)
+    pooled = F.embedding_bag(index, table, per_sample_weights=weight.to(table.dtype), mode="sum")
+    return pooled.view(n, r, grid.size, grid.size, c)
+
+
+def _every_level(
+    features: Sequence[Tensor], boxes: Tensor, strides: Sequence[int], levels: Tensor, grid: Grid
+) -> Tensor:
+    """The operator of torchvision on every level -> (N, R, C, P, P)."""
+    n, r = levels.shape
+    image = torch.arange(n, dtype=torch.float32, device=boxes.device)[:, None, None].expand(n, r, 1)
+    rois = torch.cat([image, boxes], -1).view(n * r, 5)
+    size, samples = grid.size, grid.samples
+    pooled = features[0].new_zeros(n * r, features[0].shape[1], size, size)
+    for level, (feature, stride) in enumerate(zip(features, strides, strict=True)):
+        one = torchvision.ops.roi_align(
+            feature, rois.to(feature.dtype), size, 1.0 / stride, samples, grid.aligned
+        )
+        pooled = torch.where((levels == level).view(-1, 1, 1, 1), one, pooled)
+    return pooled.view(n, r, *pooled.shape[1:])
 
 
 def pyramid_roi_align_reference(
