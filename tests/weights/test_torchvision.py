@@ -180,7 +180,7 @@ def test_pooling_and_detections_from_their_proposals(
     boxes = torch.stack([p[:least] for p in proposals])
     features = list(recorded.seen["backbone"][1].values())
     with torch.no_grad():
-        pooled, logits, deltas = detector.model._second_stage(features, boxes)
+        pooled, logits, deltas = detector.model._second_stage(features, boxes, detector.model.box_head)
     starts = torch.tensor([0, *[len(p) for p in proposals]]).cumsum(0)
     rows = torch.cat([torch.arange(least) + s for s in starts[:-1]])
     torch.testing.assert_close(pooled.flatten(0, 1), recorded.seen["pool"][1][rows], rtol=1e-4, atol=1e-3)
