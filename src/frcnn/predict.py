@@ -98,7 +98,8 @@ class Detector:
 
     @classmethod
     def load(cls, path: str | Path, parts: Parts | None = None) -> Detector:
-        """A detector from a model file that ``save`` or training wrote.
+        """A detector from a model file that ``save`` or training wrote, or published weights by name:
+        ``torchvision:fasterrcnn_resnet50_fpn_v2`` is fetched where the cache has no copy.
 
         Raises:
             CheckpointError: when the file cannot be used; weights are never loaded in part.
@@ -124,8 +125,9 @@ class Detector:
             arch: ``fasterrcnn_resnet50_fpn``, ``fasterrcnn_resnet50_fpn_v2``, or one of the two
                 ``fasterrcnn_mobilenet_v3_large_...``; or our recipes' names.
             classes: names without the background, in torchvision's order.
-            bn_eps: epsilon of the batch norm, which a state dict does not hold; None: as torchvision builds it
-                around its published weights (0.0 for the frozen one of ``fasterrcnn_resnet50_fpn``, else 1e-5).
+            bn_eps: epsilon of the batch norm, which a state dict does not hold; None: as torchvision builds
+                it around its published weights (0.0 for the frozen one of ``fasterrcnn_resnet50_fpn``, else
+                1e-5).
         """
         names = _class_names(classes)
         config = import_config(source, arch, bn_eps)

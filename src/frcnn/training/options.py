@@ -31,7 +31,7 @@ class TrainOptions:
         devices: number of devices; more than one trains with DDP.
         resume: run folder to go on with; everything else is read from it.
         bad_boxes: "error" or "drop" for boxes that cannot be used.
-        weights: model file to start from; layers of other classes are begun anew.
+        weights: model file or ``torchvision:NAME`` to start from; layers of other classes are begun anew.
         backbone_weights: file of backbone weights in torchvision's or timm's naming.
         parts: replaced parts of the detector.
         progress: whether to show a bar; None: on a terminal.
