@@ -18,13 +18,19 @@ import torch
 from frcnn.bench.workload import Workload
 
 KIB = 1024
+FAILED = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc", "bad allocation")
+"""In the messages of allocators."""
 CALLS = 2
 """Steps of a child: the optimizer's state appears in the first, so the second has the peak."""
 TIME_LIMIT = 900.0
-BYTES_PER_PIXEL = {("train", "lite0"): 5200, ("train", "r50"): 9500, ("infer", "r50"): 2600}
+BYTES_PER_PIXEL = {("train", "lite0"): 2600, ("train", "r50"): 3200, ("infer", "r50"): 800}
 """Growth of the more demanding side per padded pixel of the batch, weights left out (measured on a CPU)."""
-BASE_BYTES = 1_500_000_000
+BASE_BYTES = 2_000_000_000
 """Python, libraries, and the weights of both sides."""
+
+
+class TooLargeError(ValueError):
+    """Something does not fit into memory; the message says what to do."""
 
 
 def available(device: torch.device) -> int | None:
@@ -68,11 +74,11 @@ def require_memory(workload: Workload) -> None:
     """Refuse a workload before it is begun.
 
     Raises:
-        ValueError: when it needs more memory than there is.
+        TooLargeError: when it needs more memory than there is.
     """
     free, need = available(workload.torch_device), needed(workload)
     if free is not None and need > free:
-        raise ValueError(
+        raise TooLargeError(
             f"{workload.title} needs about {need / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free; "
             "use a smaller --size or --batch"
         )
@@ -83,14 +89,14 @@ def enough_memory(what: str) -> Iterator[None]:
     """Turn a failed allocation into a sentence.
 
     Raises:
-        ValueError: naming ``what``.
+        TooLargeError: naming ``what``.
     """
     try:
         yield
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        raise ValueError(f"{what}: not enough memory; use a smaller --size or --batch") from error
+        raise TooLargeError(f"{what}: not enough memory; use a smaller --size or --batch") from error
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -98,9 +104,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     text = str(error).lower()
-    return isinstance(error, RuntimeError) and (
-        "can't allocate memory" in text or "not enough memory" in text or "out of memory" in text
-    )
+    return isinstance(error, RuntimeError) and (any(words in text for words in FAILED))
 
 
 def cuda_peak(call: Callable[[], object], device: torch.device, calls: int = CALLS) -> int | None:
@@ -116,6 +120,13 @@ def cuda_peak(call: Callable[[], object], device: torch.device, calls: int = CAL
         call()
     torch.cuda.synchronize(device)
     return int(torch.cuda.max_memory_allocated(device) - before)
+
+
+def release(device: torch.device) -> None:
+    """Give back what the steps of a workload held."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def resident_growth(call: Callable[[], object], calls: int = CALLS) -> int | None:
@@ -166,7 +177,7 @@ def measure_in_child(order: dict[str, Any]) -> dict[str, Any]:
         What it answered: ``{"bytes": int or None}``.
 
     Raises:
-        ValueError: when it ran out of memory.
+        TooLargeError: when it ran out of memory.
         RuntimeError: when it failed otherwise, with the last line it wrote.
     """
     done = subprocess.run(
@@ -182,5 +193,5 @@ def measure_in_child(order: dict[str, Any]) -> dict[str, Any]:
         return answer
     last = (done.stderr.strip().splitlines() or ["no message"])[-1]
     if done.returncode == -9 or "memory" in last.lower():
-        raise ValueError("the process that measures memory ran out of it; use a smaller --size or --batch")
+        raise TooLargeError("the process that measures memory ran out of it; use a smaller --size or --batch")
     raise RuntimeError(f"the process that measures memory failed: {last}")

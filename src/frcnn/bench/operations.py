@@ -24,7 +24,7 @@ numbers each live at the same time.
 """
 FILL = 0.75
 """Share of the free memory that torchvision's matching may take."""
-MATCHING_ROUNDS = 3
+MATCHING_ROUNDS = 2
 Say = Callable[[str], None]
 
 

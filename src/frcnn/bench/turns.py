@@ -13,7 +13,7 @@ import torch
 WARM_UP_SECONDS = 1.0
 """A quick call is repeated this long before the first round."""
 WARM_UP_CALLS = 5
-LONG_CALL = 10.0
+LONG_CALL = 2.0
 """Seconds after which one call is warm-up enough."""
 LEAST_ROUNDS = 3
 """Taken even where the time is up."""
