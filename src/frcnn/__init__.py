@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from frcnn.data.sample import DataError, Dataset, Sample
     from frcnn.evaluation.report import Report
     from frcnn.evaluation.run import evaluate
-    from frcnn.model.detector import Parts
+    from frcnn.model.parts import Parts
     from frcnn.predict import Detector
     from frcnn.recipes import RECIPES, recipe
     from frcnn.results import Result
@@ -34,7 +34,7 @@ _HOMES = {
     "Dataset": "frcnn.data.sample",
     "Detections": "frcnn.structures",
     "Detector": "frcnn.predict",
-    "Parts": "frcnn.model.detector",
+    "Parts": "frcnn.model.parts",
     "Report": "frcnn.evaluation.report",
     "Result": "frcnn.results",
     "Run": "frcnn.training.run",

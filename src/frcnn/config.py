@@ -194,6 +194,8 @@ class RoiConfig(Section):
     """Convolutions (256 channels, batch norm) of the ``conv_fc`` head."""
     dropout: float = Field(0.0, ge=0, lt=1)
     class_agnostic: bool = False
+    cascade: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = ()
+    """IoU from which a RoI is positive in each further stage (Cascade R-CNN); none: one stage."""
     gt_proposals: Literal["exact", "none"] = "exact"
     """Whether the objects themselves join the proposals in training."""
     positive_iou: float = Field(0.5, ge=0, le=1)
@@ -245,6 +247,9 @@ class TrainConfig(Section):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     patience: int = Field(0, ge=0)
     """Stop after this many epochs without a better validation AP; 0: never."""
+    compile: Literal["off", "regional", "step"] = "off"
+    """``torch.compile``: ``regional`` makes one graph of backbone, pyramid, RPN head and one of the box head,
+    ``step`` one of everything. Pictures are then padded to at most six sizes."""
     seed: int = 0
     deterministic: bool = False
 

@@ -12,18 +12,11 @@ from torch import Tensor, nn
 
 from frcnn.config import Config
 from frcnn.inputs import Picture, Rgb, as_list, collate_targets, read_picture
-from frcnn.model.detector import (
-    BoxHeadFactory,
-    FasterRCNN,
-    LossFunction,
-    Matcher,
-    Parts,
-    RpnHeadFactory,
-    Sampler,
-    detect,
-)
+from frcnn.model.compiled import Mode, check_compile, compile_detector
+from frcnn.model.detector import FasterRCNN, detect
+from frcnn.model.parts import BoxHeadFactory, LossFunction, Matcher, Parts, RpnHeadFactory, Sampler
 from frcnn.model.postprocess import Limits
-from frcnn.model.preprocess import pad_batch, resize_image, target_size
+from frcnn.model.preprocess import Size, pad_batch, resize_image, target_size
 from frcnn.precision import Requested, choose_precision
 from frcnn.recipes import recipe
 from frcnn.results import Result
@@ -150,6 +143,31 @@ class Detector:
     def to(self, device: torch.device | str) -> Detector:
         """Move the weights."""
         self.model.to(device)
+        return self
+
+    def compile(
+        self, mode: Mode = "regional", sizes: Sequence[Size] | None = None, images: int | None = None
+    ) -> Detector:
+        """Compile by ``torch.compile``, from the next prediction on; what is found stays the same.
+
+        The first batch of every shape takes the time of compiling; ``self.model.compiled.summary()`` tells
+        how long. Batches of other shapes run as without.
+
+        Args:
+            mode: ``regional``: backbone, pyramid and RPN head as one graph, the box head as another;
+                ``step``: everything as one.
+            sizes: at most six padded (height, width) to compile for; None: the first that come, or for
+                ``frcnn.evaluate`` those that come most often.
+            images: pictures of a batch; None: as many as the first one has.
+
+        Returns:
+            The detector itself.
+
+        Raises:
+            CompileError: when that does not work here, with what to do.
+        """
+        check_compile(self.model, mode)
+        compile_detector(self.model, mode, images=images, sizes=sizes)
         return self
 
     def predict(

@@ -257,13 +257,15 @@ class Trace(TensorRecord):
         rpn: what the RPN says of every anchor.
         rpn_matches, rpn_samples: what anchors were trained as, and which (training).
         train_proposals: proposals under the training limits (training).
-        rois: the RoIs that the second stage was trained with (training).
+        rois: the RoIs that the second stage, the first of a cascade, was trained with (training).
         train_class_logits, train_deltas: (N, R, K + 1) and (N, R, K or 1, 4) of those RoIs (training).
         losses: the four losses (training).
         proposals: proposals under the test limits (detection).
-        pooled: (N, P, C, 7, 7) features of the proposals (detection).
-        class_logits: (N, P, K + 1), background last (detection).
-        deltas: (N, P, K or 1, 4) (detection).
+        moved: (N, P, 4) where the last stage looked: the proposals' boxes, or what a cascade made of them
+            (detection).
+        pooled: (N, P, C, 7, 7) features of the last stage's boxes (detection).
+        class_logits: (N, P, K + 1), background last, mean over the stages (detection).
+        deltas: (N, P, K or 1, 4) of the last stage (detection).
         detections: what was found, in original pixels (detection).
     """
 
@@ -278,6 +280,7 @@ class Trace(TensorRecord):
     train_deltas: Tensor | None = None
     losses: Losses | None = None
     proposals: Proposals | None = None
+    moved: Tensor | None = None
     pooled: Tensor | None = None
     class_logits: Tensor | None = None
     deltas: Tensor | None = None

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from frcnn.config import Config
 from frcnn.evaluation.coco import evaluate_json
-from frcnn.model.detector import FasterRCNN, Parts
+from frcnn.model.detector import FasterRCNN
 from frcnn.model.losses import LossInputs, default_losses
 from frcnn.model.matching import match_anchors
+from frcnn.model.parts import Parts
 from frcnn.model.preprocess import pad_batch
 from frcnn.model.rpn import RpnHead
 from frcnn.model.sampling import sample

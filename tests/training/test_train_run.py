@@ -21,8 +21,8 @@ from frcnn.config import Config
 from frcnn.data.open import open_dataset
 from frcnn.data.sample import DataError
 from frcnn.evaluation.run import evaluate
-from frcnn.model.detector import Parts
 from frcnn.model.losses import LossInputs, default_losses
+from frcnn.model.parts import Parts
 from frcnn.predict import Detector
 from frcnn.settings import load_yaml
 from frcnn.structures import Losses

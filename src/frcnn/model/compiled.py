@@ -11,27 +11,26 @@ The network itself is not changed: names of weights stay, and a copy of it is no
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from frcnn.model.buckets import MOST_SIZES, OBJECTS, fitting, pad_objects, pad_pictures
+from frcnn.model.buckets import MOST_SIZES, OBJECTS, commonest, fitting, pad_objects, pad_pictures
+from frcnn.model.compiler import CompileError, check_compiler, reason_of
 from frcnn.model.detector import FasterRCNN, Regions, Seen
 from frcnn.model.postprocess import Limits
 from frcnn.model.preprocess import Size
 from frcnn.structures import ImageBatch, Noise, Targets, Trace
 
 Mode = Literal["regional", "step"]
+Compiler = Callable[[Callable[..., Any]], Callable[..., Any]]
 MOST_GRAPHS = 256
 """Of one function, over all detectors of the process; the sizes are limited here, not by torch."""
-
-
-class CompileError(ValueError):
-    """``torch.compile`` cannot be used; the message says what to do."""
 
 
 class Shape(NamedTuple):
@@ -57,6 +56,7 @@ def compile_detector(
     images: int | None = None,
     sizes: Sequence[Size] | None = None,
     graphs: bool | None = None,
+    backend: str = "inductor",
 ) -> Compiled:
     """Compile a network, from its next call on: the first batch of every shape takes the time.
 
@@ -67,6 +67,7 @@ def compile_detector(
         images: pictures of a batch that is compiled for; None: as many as the first batch has.
         sizes: padded (height, width) to compile for; None: the first six that come.
         graphs: record CUDA graphs of the regions; None: on a GPU, with ``regional``.
+        backend: of ``torch.compile``; ``aot_eager`` makes the graphs and runs them by plain PyTorch.
 
     Returns:
         ``model.compiled``, which knows what was compiled and how long it took.
@@ -74,30 +75,19 @@ def compile_detector(
     Raises:
         ValueError: for more than six sizes, or for ``step`` with replaced parts.
     """
-    model.compiled = Compiled(model, mode, training, images, sizes, graphs)
+    model.compiled = Compiled(model, mode, training, images, sizes, _compiler(model, mode, graphs, backend))
     return model.compiled
 
 
-def check_compiler(device: torch.device | str) -> None:
-    """Compile and run a small function.
+def check_compile(model: FasterRCNN, mode: Mode) -> None:
+    """Find out in seconds, before any work, whether ``compile_detector`` can do what is asked.
 
     Raises:
-        CompileError: when that does not work here, with the reason and what to do.
+        ValueError: for ``step`` with replaced parts.
+        CompileError: when ``torch.compile`` does not work on the model's device.
     """
-    values = torch.linspace(-1, 1, 64, device=device)
-    try:
-        found = torch.compile(_probe, fullgraph=True, dynamic=False)(values)
-    except Exception as error:  # whatever a compiler or driver may throw is the finding
-        raise CompileError(
-            f"torch.compile does not work on {torch.device(device).type} here ({_reason(error)}); "
-            f"{_advice(torch.device(device))}, or leave out --compile"
-        ) from error
-    if not torch.allclose(found, _probe(values)):
-        raise CompileError(f"torch.compile gives wrong numbers on {device} here; leave out --compile")
-
-
-def _probe(values: Tensor) -> Tensor:
-    return (values.sin() + 1).relu().cumsum(0)
+    _check_parts(model, mode)
+    check_compiler(next(model.parameters()).device)
 
 
 class Compiled:
@@ -120,17 +110,12 @@ class Compiled:
         training: bool,
         images: int | None,
         sizes: Sequence[Size] | None,
-        graphs: bool | None,
+        compiler: Compiler,
     ) -> None:
         """See ``compile_detector``."""
         if sizes is not None and len(sizes) > MOST_SIZES:
             raise ValueError(f"{len(sizes)} padded sizes to compile for; give at most {MOST_SIZES}")
-        replaced = model.parts.replaced
-        if mode == "step" and replaced:
-            raise ValueError(
-                f"part {replaced[0]} is replaced and may not fit into one graph; compile with 'regional', "
-                "which leaves replaced parts as they are"
-            )
+        _check_parts(model, mode)
         self.mode, self.training, self.images = mode, training, images
         self.sizes: list[Size] = list(sizes or ())
         self.seconds: dict[Shape, float] = {}
@@ -138,27 +123,19 @@ class Compiled:
         self._open = sizes is None
         self._model = model
         self._news: list[str] = []
-        cuda = next(model.parameters()).device.type == "cuda"
-        self._graphs = mode == "regional" and (cuda if graphs is None else graphs)
-        self._regions = self._compile_regions(replaced) if mode == "regional" else None
-        self._step = self._compile(self._whole)
+        self._regions = _compile_regions(model, compiler) if mode == "regional" else None
+        self._step = compiler(self._whole)
 
-    def _compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        options: dict[str, Any] | None = {"triton.cudagraphs": True} if self._graphs else None
-        return torch.compile(function, fullgraph=True, dynamic=False, options=options)
+    def expect(self, counts: Mapping[Size, int], images: int) -> None:
+        """Compile for the sizes that come most often, where none were named to ``compile_detector``.
 
-    def _compile_regions(self, replaced: Sequence[str]) -> Regions:
-        model = self._model
-        see: Callable[[ImageBatch], Seen] = self._compile(model.see)
-        if "rpn_head" in replaced:
-            extract = self._compile(model.extract)
-
-            def see(batch: ImageBatch) -> Seen:
-                batch, features = extract(batch)
-                return Seen(batch, features, *model.rpn_head(features))
-
-        classify = model.box_head if "box_head" in replaced else self._compile(model.box_head.forward)
-        return Regions(see, classify)
+        Args:
+            counts: how often every padded size is going to come.
+            images: pictures of most batches.
+        """
+        if self._open:
+            self._open, self.images = False, images
+            self.sizes = list(dict.fromkeys([*self.sizes, *commonest(counts)]))[:MOST_SIZES]
 
     def fit(self, batch: ImageBatch, targets: Targets) -> tuple[ImageBatch, Targets]:
         """A training batch padded to what is compiled, before noise is drawn for it.
@@ -166,10 +143,11 @@ class Compiled:
         More padding is to the network what a larger picture in the same batch would be. A batch that fits
         into no size, or of another number of pictures, is returned as it is.
         """
-        size = fitting((batch.pixels.shape[2], batch.pixels.shape[3]), self.sizes)
-        if not self.training or size is None or len(batch) != (self.images or len(batch)):
+        if not self.training or len(batch) != (self.images or len(batch)):
             return batch, targets
-        return pad_pictures(batch, size), pad_objects(targets) if self.mode == "step" else targets
+        size = fitting((batch.pixels.shape[2], batch.pixels.shape[3]), self.sizes)
+        batch = batch if size is None else pad_pictures(batch, size)
+        return batch, pad_objects(targets) if self.mode == "step" else targets
 
     def trace(
         self,
@@ -189,7 +167,7 @@ class Compiled:
             return model.trace(batch, targets, noise, detect, limits)
         self.inside += 1
         with self._watched(shape), torch._dynamo.config.patch(recompile_limit=MOST_GRAPHS):
-            if self._graphs:
+            if batch.pixels.is_cuda:
                 torch.compiler.cudagraph_mark_step_begin()
             if self._regions is not None:
                 return model.trace(batch, targets, noise, detect, limits, self._regions)
@@ -206,16 +184,9 @@ class Compiled:
     ) -> Trace:
         """The whole path, and of its values those that are needed: each output costs memory."""
         trace = self._model.stages(batch, anchors, targets, noise, limits=limits)
-        kept = Trace(batch, (), trace.rpn.detach(), losses=trace.losses)
         if targets is not None:
-            return kept
-        return replace(
-            kept,
-            proposals=trace.proposals,
-            class_logits=trace.class_logits,
-            deltas=trace.deltas,
-            detections=trace.detections,
-        )
+            return Trace(batch, (), trace.rpn.detach(), losses=trace.losses)
+        return replace(trace, batch=batch, features=(), pooled=None)
 
     def _shape(self, batch: ImageBatch, targets: Targets | None) -> Shape:
         n, _, height, width = batch.pixels.shape
@@ -250,7 +221,7 @@ class Compiled:
             yield
         except torch._dynamo.exc.TorchDynamoException as error:
             raise CompileError(
-                f"the detector cannot be compiled for {shape} ({_reason(error)}); "
+                f"the detector cannot be compiled for {shape} ({reason_of(error)}); "
                 + ("set train.compile=regional, or " if self.mode == "step" else "")
                 + "leave out --compile"
             ) from error
@@ -272,15 +243,33 @@ class Compiled:
         return text
 
 
-def _reason(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines or [type(error).__name__])[0][:200].rstrip(".")
-
-
-def _advice(device: torch.device) -> str:
-    if device.type == "cpu":
-        return (
-            "it needs a C++ compiler (apt install g++, xcode-select --install, or Visual Studio's Build "
-            "Tools; the environment variable CXX names another one)"
+def _check_parts(model: FasterRCNN, mode: Mode) -> None:
+    replaced = model.parts.replaced
+    if mode == "step" and replaced:
+        raise ValueError(
+            f"part {replaced[0]} is replaced and may not fit into one graph; compile with 'regional', "
+            "which leaves replaced parts as they are"
         )
-    return "it needs the Triton that belongs to this torch, and a C compiler"
+
+
+def _compiler(model: FasterRCNN, mode: Mode, graphs: bool | None, backend: str) -> Compiler:
+    if graphs is None:
+        graphs = mode == "regional" and next(model.parameters()).is_cuda and backend == "inductor"
+    options: dict[str, Any] | None = {"triton.cudagraphs": True} if graphs else None
+    return partial(torch.compile, fullgraph=True, dynamic=False, backend=backend, options=options)
+
+
+def _compile_regions(model: FasterRCNN, compiler: Compiler) -> Regions:
+    """The regions; replaced parts in them stay as they are."""
+    replaced = model.parts.replaced
+    heads = model.heads
+    classify = heads if "box_head" in replaced else tuple(compiler(head.forward) for head in heads)
+    if "rpn_head" not in replaced:
+        return Regions(compiler(model.see), classify)
+    extract = compiler(model.extract)
+
+    def see(batch: ImageBatch) -> Seen:
+        batch, features = extract(batch)
+        return Seen(batch, features, *model.rpn_head(features))
+
+    return Regions(see, classify)

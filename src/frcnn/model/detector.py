@@ -10,7 +10,7 @@ when asked, detections too), without them detections.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -19,10 +19,12 @@ from torch import Tensor, nn
 from frcnn.config import Config
 from frcnn.model.anchors import Anchors
 from frcnn.model.backbones import Backbone
+from frcnn.model.cascade import RoiStage, move_boxes, next_samples, stage_configs
 from frcnn.model.fpn import FeaturePyramid, SingleLevel
 from frcnn.model.heads import BoxHead
 from frcnn.model.losses import LossInputs, default_losses
 from frcnn.model.matching import match_anchors, match_rois
+from frcnn.model.parts import Parts
 from frcnn.model.pooling import pool_rois
 from frcnn.model.postprocess import Limits, postprocess
 from frcnn.model.preprocess import normalise
@@ -33,12 +35,9 @@ from frcnn.model.sampling import roi_samples, rpn_targets, sample, with_objects
 from frcnn.structures import (
     Detections,
     ImageBatch,
-    Losses,
-    Matches,
     Noise,
     Output,
     RpnOutput,
-    Samples,
     Targets,
     Trace,
 )
@@ -46,38 +45,10 @@ from frcnn.structures import (
 if TYPE_CHECKING:
     from frcnn.model.compiled import Compiled
 
-Matcher = Callable[[RpnOutput, Tensor, Targets], Matches]
-"""(rpn output with anchors and level sizes, (N, 2) picture sizes, targets) -> labels and objects of the
-anchors."""
-Sampler = Callable[[Tensor, Tensor, int, int], Samples]
-"""((N, A) labels, (N, A) noise, count, positives) -> (N, count) samples; called for anchors and for RoIs."""
-RpnHeadFactory = Callable[[int, int], nn.Module]
-"""(channels, anchors per cell) -> module: maps -> logits (N, A) or (N, A, 2), deltas (N, A, 4), rows
-first."""
-BoxHeadFactory = Callable[[int, int], nn.Module]
-"""(channels, classes K) -> module: (M, C, 7, 7) -> class logits (M, K + 1) background last, deltas (M, K or
-1, 4)."""
-LossFunction = Callable[[LossInputs], Losses]
 Classify = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""(M, C, 7, 7) -> class logits (M, K + 1), deltas (M, K or 1, 4): the box head."""
+"""(M, C, 7, 7) -> class logits (M, K + 1), deltas (M, K or 1, 4): the box head of a stage."""
 ALL_CANDIDATES = 2**31 - 1
 """More (RoI, class) pairs than there are."""
-
-
-@dataclass(frozen=True)
-class Parts:
-    """Replacements for parts of the detector, from outside; None keeps the default (``docs/extend.md``)."""
-
-    matcher: Matcher | None = None
-    sampler: Sampler | None = None
-    rpn_head: RpnHeadFactory | None = None
-    box_head: BoxHeadFactory | None = None
-    loss: LossFunction | None = None
-
-    @property
-    def replaced(self) -> list[str]:
-        """Names of the parts that are not the defaults; a run with any of them says "not compiled"."""
-        return [name for name, value in vars(self).items() if value is not None]
 
 
 class Seen(NamedTuple):
@@ -93,7 +64,7 @@ class Regions(NamedTuple):
     """The two parts of the path that are network only; ``frcnn.model.compiled`` puts compiled ones here."""
 
     see: Callable[[ImageBatch], Seen]
-    classify: Classify
+    classify: tuple[Classify, ...]
 
 
 class FasterRCNN(nn.Module):
@@ -118,9 +89,19 @@ class FasterRCNN(nn.Module):
         width, per_cell = self.fpn.channels, self.anchors.per_cell
         make_rpn, make_box = self.parts.rpn_head, self.parts.box_head
         self.rpn_head = make_rpn(width, per_cell) if make_rpn else RpnHead(width, per_cell, config.rpn)
-        self.box_head = make_box(width, num_classes) if make_box else BoxHead(width, num_classes, config.roi)
+        self.roi_stages = stage_configs(config.roi)
+        heads = [
+            make_box(width, num_classes) if make_box else BoxHead(width, num_classes, roi)
+            for roi in self.roi_stages
+        ]
+        self.box_head, self.later_heads = heads[0], nn.ModuleList(heads[1:])
         self.to(memory_format=torch.channels_last)
         self.compiled: Compiled | None = None
+
+    @property
+    def heads(self) -> tuple[nn.Module, ...]:
+        """The box head of every stage."""
+        return (self.box_head, *self.later_heads)
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy is not compiled: what is compiled computes with the weights of the original."""
@@ -169,7 +150,7 @@ class FasterRCNN(nn.Module):
         regions: Regions | None = None,
     ) -> Trace:
         """The image's path; anchors and noise come from outside, so this part compiles as one graph."""
-        see, classify = regions or (self.see, self.box_head)
+        see, classify = regions or (self.see, self.heads)
         batch, features, logits, deltas = see(batch)  # rooms 2 to 4 and 6: maps, every anchor's numbers
         sizes = self.anchors.level_sizes(*batch.pixels.shape[-2:])
         trace = Trace(batch, features, RpnOutput(logits, deltas, anchors, sizes))  # room 5: the anchors
@@ -200,23 +181,32 @@ class FasterRCNN(nn.Module):
                 f"set preprocess.pad_multiple to a multiple of {self.strides[-1]}"
             )
 
-    def _find(self, trace: Trace, limits: Limits | None, classify: Classify) -> Trace:
+    def _find(self, trace: Trace, limits: Limits | None, classify: tuple[Classify, ...]) -> Trace:
         """Detections under the test limits."""
         config, sizes = self.config, trace.batch.sizes
         counts = proposal_limits(config.proposals, False)
         proposals = select_proposals(trace.rpn, sizes, config.proposals, config.rpn, counts)
-        pooled, logits, deltas = self._second_stage(trace.features, proposals.boxes, classify)
-        detections = postprocess(proposals, logits, deltas, trace.batch, config.roi, limits)
+        boxes = proposals.boxes
+        pooled, logits, deltas = self._second_stage(trace.features, boxes, classify[0])
+        total = logits
+        for before, head in zip(self.roi_stages, classify[1:], strict=False):  # stages of a cascade
+            boxes = move_boxes(boxes, logits, deltas, sizes, before)
+            pooled, logits, deltas = self._second_stage(trace.features, boxes, head)
+            total = total + logits
+        logits = total / len(classify)
+        last = self.roi_stages[-1]
+        detections = postprocess(replace(proposals, boxes=boxes), logits, deltas, trace.batch, last, limits)
         return replace(
             trace,
             proposals=proposals,
+            moved=boxes,
             pooled=pooled,
             class_logits=logits,
             deltas=deltas,
             detections=detections,
         )
 
-    def _learn(self, trace: Trace, targets: Targets, noise: Noise, classify: Classify) -> Trace:
+    def _learn(self, trace: Trace, targets: Targets, noise: Noise, classify: tuple[Classify, ...]) -> Trace:
         """Losses under the training limits."""
         config, rpn, sizes, draw = self.config, trace.rpn, trace.batch.sizes, self.parts.sampler or sample
         counts = proposal_limits(config.proposals, True)
@@ -238,8 +228,14 @@ class FasterRCNN(nn.Module):
         keys = noise.roi[:, : candidates.boxes.shape[1]]
         drawn = draw(roi_matches.labels, keys, count, int(count * config.roi.positive_fraction))
         rois = roi_samples(candidates, roi_matches, drawn, targets, config.roi, self.num_classes)
-        _, logits, deltas = self._second_stage(trace.features, rois.boxes, classify)
-        inputs = LossInputs(rpn, samples, box_targets, rois, logits, deltas)
+        _, logits, deltas = self._second_stage(trace.features, rois.boxes, classify[0])
+        stages = [RoiStage(rois, logits, deltas)]
+        for i, head in enumerate(classify[1:]):  # stages of a cascade
+            now, (before, after) = stages[-1], self.roi_stages[i : i + 2]
+            boxes = move_boxes(now.rois.boxes, now.class_logits, now.deltas, sizes, before)
+            more = next_samples(now, boxes, targets, after, keys, draw)
+            stages.append(RoiStage(more, *self._second_stage(trace.features, more.boxes, head)[1:]))
+        inputs = LossInputs(rpn, samples, box_targets, rois, logits, deltas, tuple(stages[1:]))
         losses = (
             self.parts.loss(inputs) if self.parts.loss else default_losses(inputs, config.rpn, config.roi)
         )
@@ -292,9 +288,10 @@ def detect(model: FasterRCNN, batch: ImageBatch, limits: Limits | None = None) -
     trace = path(batch, limits=limits)
     found = trace.detections
     assert found is not None and trace.proposals is not None
-    assert trace.class_logits is not None and trace.deltas is not None
+    assert trace.moved is not None and trace.class_logits is not None and trace.deltas is not None
     if not bool(found.exact.all()):
         everything = replace(limits or Limits(), candidates=ALL_CANDIDATES)
-        stages = (trace.proposals, trace.class_logits, trace.deltas, trace.batch)
-        found = postprocess(*stages, model.config.roi, everything)
+        boxes = replace(trace.proposals, boxes=trace.moved)
+        stages = (boxes, trace.class_logits, trace.deltas, trace.batch)
+        found = postprocess(*stages, model.roi_stages[-1], everything)
     return found

@@ -16,7 +16,11 @@ from torch import Tensor
 
 from frcnn.boxes import decode_deltas, giou
 from frcnn.config import BoxLoss, RoiConfig, RpnConfig
+from frcnn.model.cascade import RoiStage, stage_configs
 from frcnn.structures import Losses, RoiSamples, RpnOutput, Samples, TensorRecord
+
+STAGE_WEIGHT = 0.5
+"""Of each further stage against the one before (Cascade R-CNN's reference code: 1, 0.5, 0.25)."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,7 @@ class LossInputs(TensorRecord):
         rois: (N, R) RoIs drawn, with targets.
         class_logits: (N, R, K + 1), background last.
         deltas: (N, R, K or 1, 4).
+        later: further stages of a cascade.
     """
 
     rpn: RpnOutput
@@ -38,12 +43,17 @@ class LossInputs(TensorRecord):
     rois: RoiSamples
     class_logits: Tensor
     deltas: Tensor
+    later: tuple[RoiStage, ...] = ()
 
 
 def default_losses(inputs: LossInputs, rpn_config: RpnConfig, roi_config: RoiConfig) -> Losses:
     """The losses that the configuration describes."""
     objectness, rpn_box = rpn_losses(inputs.rpn, inputs.rpn_samples, inputs.rpn_box_targets, rpn_config)
     roi_class, roi_box = roi_losses(inputs.rois, inputs.class_logits, inputs.deltas, roi_config)
+    for i, (stage, config) in enumerate(zip(inputs.later, stage_configs(roi_config)[1:], strict=True)):
+        more_class, more_box = roi_losses(stage.rois, stage.class_logits, stage.deltas, config)
+        roi_class = roi_class + STAGE_WEIGHT ** (i + 1) * more_class
+        roi_box = roi_box + STAGE_WEIGHT ** (i + 1) * more_box
     return Losses(objectness, rpn_box, roi_class, roi_box)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from frcnn.config import Config
-from frcnn.model.detector import Parts
+from frcnn.model.parts import Parts
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class TrainOptions:
         backbone_weights: file of backbone weights in torchvision's or timm's naming.
         parts: replaced parts of the detector.
         progress: whether to show a bar; None: on a terminal.
+        compile: "regional" or "step" (``train.compile``); True is "regional", False "off".
         forecast: whether to measure a few steps first.
     """
 
@@ -56,6 +57,7 @@ class TrainOptions:
     backbone_weights: str | Path | None = None
     parts: Parts | None = None
     progress: bool | None = None
+    compile: Literal["off", "regional", "step"] | bool | None = None
     forecast: bool = True
 
 

@@ -89,9 +89,10 @@ def _rows_per_class(network: FasterRCNN) -> dict[str, int]:
     with torch.device("meta"):  # shapes only
         other = make(width, classes) if make else BoxHead(width, classes, network.config.roi)
     grown = {name: len(value) if value.dim() else 0 for name, value in other.state_dict().items()}
-    mine = network.box_head.state_dict()
+    prefixes = ["box_head", *(f"later_heads.{i}" for i in range(len(network.later_heads)))]
     return {
-        f"box_head.{name}": grown[name] - len(value)
-        for name, value in mine.items()
+        f"{prefix}.{name}": grown[name] - len(value)
+        for prefix, head in zip(prefixes, network.heads, strict=True)
+        for name, value in head.state_dict().items()
         if value.dim() and name in grown and grown[name] != len(value)
     }
