@@ -18,7 +18,7 @@ from frcnn.bench.pictures import decode_seconds, load_photos
 from frcnn.bench.steps import OurTraining, Step, TheirTraining, make_steps
 from frcnn.bench.syncs import count_syncs
 from frcnn.bench.twins import ARCHITECTURE, make_twins
-from frcnn.bench.workload import Contender, Workload
+from frcnn.bench.workload import Compilation, Contender, Workload
 from frcnn.config import PreprocessConfig
 from frcnn.data.scenes import write_scenes
 from frcnn.data.shapes import CLASSES
@@ -112,6 +112,22 @@ def test_a_step_learns_from_the_pictures(training: dict[str, Step]) -> None:
         after = [p for p in step.model.parameters() if p.requires_grad]
         assert step.loss is not None and 1 < float(step.loss.detach()) < 20
         assert sum(not torch.equal(a, b) for a, b in zip(before, after, strict=True)) > len(before) // 2
+
+
+@pytest.mark.parametrize("mode", ["regional", "step"])
+def test_a_compiled_contender_has_a_network_of_its_own(
+    mode: Compilation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)  # the real one takes minutes
+    compiled = Contender("frcnn", "fp32", compiled=mode)
+    steps = make_steps(TRAIN, [OURS, compiled])
+    plain, step = steps[OURS.name], steps[compiled.name]
+    assert isinstance(plain, OurTraining) and isinstance(step, OurTraining)
+    assert plain.model.compiled is None
+    step()
+    assert step.model.compiled is not None
+    assert (step.model.compiled.mode, step.model.compiled.inside) == (mode, 1)
+    assert step.loss is not None and 1 < float(step.loss.detach()) < 20
 
 
 # ---- where the time goes
