@@ -3,17 +3,29 @@
 Letters: B rows (images), k boxes a row. torchvision's operator returns as many indices as survive, a shape
 that depends on the data; this one returns a mask, so a compiled or exported graph has one shape for all
 pictures.
+
+On the CPU, torchvision's operator serves every row and group. On a GPU that would make the host wait for the
+length of every answer, so kernels of our own do it there (``nms_triton.py``) where Triton is installed.
 """
 
 from __future__ import annotations
+
+import importlib.util
 
 import torch
 import torchvision
 from torch import Tensor
 
+MOST_ON_GPU = 16384
+"""Most boxes a row for the kernels, whose bits then take 32 MB a row; more go row by row, with host syncs."""
+
 
 @torch.library.custom_op("frcnn::nms_mask", mutates_args=())
 def _nms_mask(boxes: Tensor, iou_threshold: float, groups: Tensor | None, valid: Tensor | None) -> Tensor:
+    if boxes.is_cuda and boxes.shape[1] <= MOST_ON_GPU and importlib.util.find_spec("triton"):
+        from frcnn.ops.nms_triton import nms_mask_triton
+
+        return nms_mask_triton(boxes, iou_threshold, groups, valid)
     keep = boxes.new_zeros(boxes.shape[:2], dtype=torch.bool)
     for row in range(boxes.shape[0]):  # inside the operator: the graph sees one node whatever B is
         index = torch.arange(boxes.shape[1], device=boxes.device)
