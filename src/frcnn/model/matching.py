@@ -56,27 +56,30 @@ def overlaps(boxes: Tensor, targets: Targets, usable: Tensor | None = None, chun
     gt, real, ignored = targets.boxes.float(), targets.real, targets.ignore
     boxes = boxes.float().expand(gt.shape[0], -1, 4)
     n, a = boxes.shape[:2]
-    own = area(boxes)  # (N, A)
+    own, theirs = area(boxes)[:, None], area(gt)[..., None]  # (N, 1, A), (N, G, 1)
+    # objects before anchors: every operation then runs along the anchors, which lie side by side in memory
+    x1, y1, x2, y2 = boxes.transpose(1, 2).contiguous()[:, :, None].unbind(1)  # (N, 1, A) each
     best, ignored_area, ignored_iou = (torch.zeros(n, a, device=boxes.device) for _ in range(3))
     index = torch.zeros(n, a, dtype=torch.long, device=boxes.device)
     forced = torch.zeros(n, a, dtype=torch.bool, device=boxes.device)
     for start in range(0, gt.shape[1] if a else 0, chunk):  # over chunks of objects, not over images
         part = slice(start, start + chunk)
-        shared = intersection(boxes, gt[:, part])  # (N, A, g)
+        gx1, gy1, gx2, gy2 = gt[:, part, None].unbind(-1)  # (N, g, 1) each
+        shared = (torch.minimum(x2, gx2) - torch.maximum(x1, gx1)).clamp_(min=0)  # (N, g, A)
+        shared = shared.mul_((torch.minimum(y2, gy2) - torch.maximum(y1, gy1)).clamp_(min=0))
         if usable is not None:
-            shared = shared * usable[..., None]
-        overlap = shared / (own[..., None] + area(gt[:, part])[:, None] - shared).clamp(min=TINY)
-        mine, theirs = real[:, None, part], ignored[:, None, part]  # (N, 1, g)
-        ignored_area += (shared * theirs).sum(-1)
-        ignored_iou = torch.maximum(ignored_iou, (overlap * theirs).amax(-1))
-        overlap = overlap * mine
-        reach = overlap.amax(1, keepdim=True)  # (N, 1, g)
-        forced |= ((overlap == reach) & (reach > 0)).any(-1)
-        where = overlap.argmax(-1)  # the first of equals
-        top = overlap.gather(-1, where[..., None])[..., 0]
+            shared = shared * usable[:, None]
+        overlap = shared / (own + theirs[:, part] - shared).clamp_(min=TINY)
+        learnt, skipped = real[:, part, None], ignored[:, part, None]  # (N, g, 1)
+        ignored_area += (shared * skipped).sum(1)
+        ignored_iou = torch.maximum(ignored_iou, (overlap * skipped).amax(1))
+        overlap = overlap * learnt
+        reach = overlap.amax(2, keepdim=True)  # (N, g, 1)
+        forced |= (overlap == torch.where(reach > 0, reach, 2.0)).any(1)  # no overlap is 2
+        top, where = overlap.max(1)  # the first of equals
         index = torch.where(top > best, where + start, index)  # > keeps the earlier object on ties
         best = torch.maximum(best, top)
-    return Overlaps(best, index, forced, ignored_area / own.clamp(min=TINY), ignored_iou)
+    return Overlaps(best, index, forced, ignored_area / own[:, 0].clamp(min=TINY), ignored_iou)
 
 
 def dense_overlaps(boxes: Tensor, targets: Targets, usable: Tensor | None = None) -> Overlaps:
