@@ -11,7 +11,7 @@ from torch import nn
 
 from frcnn.config import BackboneConfig
 from frcnn.model.backbones import Backbone
-from frcnn.model.norms import FoldedConv
+from frcnn.model.norms import FoldedConv, FrozenNorm
 from frcnn.recipes import RECIPES, recipe
 
 MOBILE = "torchvision/mobilenet_v3_large"
@@ -192,3 +192,29 @@ def test_folded_weights_are_kept_until_one_changes() -> None:
     assert all(m._kept is None for m in folded)
     assert not torch.equal(changed[0], first[0])
     assert all(torch.equal(a, b) for a, b in zip(changed, fresh, strict=True))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (3, 2), (5, 1), (5, 2)])
+def test_gradients_of_depthwise_convolutions(kernel: int, stride: int, dtype: torch.dtype) -> None:
+    """Against the library's own gradients in fp32, of a norm that is not folded."""
+    generator = torch.Generator().manual_seed(0)
+    conv = nn.Conv2d(8, 8, kernel, stride, kernel // 2, groups=8, bias=False)
+    norm = nn.BatchNorm2d(8).eval()
+    for values in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
+        values.data.uniform_(0.5, 1.5, generator=generator)
+    conv.weight.data.uniform_(-1, 1, generator=generator)
+    picture = torch.rand(2, 8, 11, 14, generator=generator).to(memory_format=torch.channels_last)
+    apart, folded = picture.clone().requires_grad_(), picture.to(dtype).requires_grad_()
+    expected = norm(conv(apart))
+    wish = torch.rand(expected.shape, generator=generator)
+    expected.backward(wish)
+    weight_gradient, conv.weight.grad = conv.weight.grad, None
+    with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+        found = FoldedConv(conv, FrozenNorm(norm))(folded)
+    found.backward(wish.to(dtype))
+    assert found.dtype == folded.grad.dtype == dtype and conv.weight.grad.dtype == torch.float32
+    near = {"rtol": 3e-2, "atol": 0.1} if dtype == torch.bfloat16 else {"rtol": 1e-4, "atol": 1e-4}
+    torch.testing.assert_close(found.float(), expected, **near)
+    torch.testing.assert_close(folded.grad.float(), apart.grad, **near)
+    torch.testing.assert_close(conv.weight.grad, weight_gradient, **near)
