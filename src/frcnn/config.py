@@ -247,7 +247,7 @@ class TrainConfig(Section):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     patience: int = Field(0, ge=0)
     """Stop after this many epochs without a better validation AP; 0: never."""
-    compile: Literal["off", "regional", "step"] = "off"
+    compile: Literal["none", "regional", "step"] = "none"
     """``torch.compile``: ``regional`` makes one graph of backbone, pyramid, RPN head and one of the box head,
     ``step`` one of everything. Pictures are then padded to at most six sizes."""
     seed: int = 0

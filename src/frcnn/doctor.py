@@ -85,6 +85,7 @@ def examine() -> Health:
             f"torch and torchvision cannot be used ({_first_line(error)}); run: {_repair(versions['torch'])}"
         )
         return Health(system, versions, (), (*problems, sentence))
+    system["torch.compile"] = ", ".join(_compiling(name) for name, _ in _devices())
     system["cuda"] = str(torch.version.cuda or "not in this build")
     versions["lightning"] += (
         "" if versions["lightning"] != "not installed" else ' (training: pip install "frcnn[train]")'
@@ -147,6 +148,17 @@ def _devices() -> list[tuple[str, str]]:
     if torch.backends.mps.is_available():
         found.append(("mps", "Apple GPU"))
     return found
+
+
+def _compiling(device: str) -> str:
+    """Whether ``--compile`` works on a device; it is no fault where it does not."""
+    from frcnn.model.compiled import CompileError, check_compiler
+
+    try:
+        check_compiler(device)
+    except CompileError as error:
+        return str(error)
+    return f"works on {device}"
 
 
 def _try_device(device: str, name: str) -> DeviceReport:

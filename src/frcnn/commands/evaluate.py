@@ -29,6 +29,7 @@ def evaluate(
     bad_boxes: options.BadBoxesOption = None,
     device: options.Device = "auto",
     precision: options.DetectPrecision = None,
+    compiled: options.Compile = False,
     as_json: options.AsJson = False,
     out: options.OutOrNot = None,
 ) -> None:
@@ -40,6 +41,8 @@ def evaluate(
 
     detector = Detector.load(model_file(model)).to(where)
     config = detector.config
+    if compiled:
+        detector.compile()
     if bad_boxes is not None:
         config = config.model_copy(
             update={"data": config.data.model_copy(update={"bad_boxes": bad_boxes.value})}
@@ -57,6 +60,8 @@ def evaluate(
             precision=None if precision is None else precision.value,
             progress=show,
         )
+    if detector.model.compiled is not None:
+        print(detector.model.compiled.summary(), file=sys.stderr)
     if out is not None:
         write_text(out / "evaluation.json", report.to_json() + "\n")
         write_text(out / "classes.csv", report.to_csv())

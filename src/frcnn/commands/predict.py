@@ -69,6 +69,7 @@ def predict(
     tables: options.Tables = True,
     device: options.Device = "auto",
     precision: options.DetectPrecision = None,
+    compiled: options.Compile = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Find objects in pictures: annotated copies, tables, and labels for annotation tools."""
@@ -78,6 +79,8 @@ def predict(
     from frcnn.writers import ResultWriter
 
     detector = Detector.load(model_file(model)).to(where)
+    if compiled:
+        compile_for(detector, paths)
     if score is None and detector.thresholds is None:
         score = USUAL_SCORE
         print(
@@ -101,6 +104,8 @@ def predict(
                 entries.append(result.to_dict())
     if as_json:
         typer.echo(json.dumps({"classes": list(detector.classes), "images": entries}, ensure_ascii=False))
+    if detector.model.compiled is not None:
+        print(detector.model.compiled.summary(), file=sys.stderr)
     for line in [*tally.lines(), f"written to {out}"]:
         print(line, file=sys.stderr if as_json else sys.stdout)
     if tally.unreadable:
@@ -142,6 +147,18 @@ def find_pictures(inputs: Sequence[str], out: Path | None = None) -> list[Path]:
                 raise ValueError(f"{text}: no such picture, folder or pattern; check the path")
         found |= dict.fromkeys(files)
     return list(found)
+
+
+def compile_for(detector: Detector, paths: Sequence[Path]) -> None:
+    """Compile for the padded sizes that come most often when these files are taken in order."""
+    from frcnn.data.image import read_headers
+    from frcnn.model.buckets import commonest, padded_sizes
+
+    step = detector.config.eval.batch
+    sizes = [((head.height, head.width), 1.0) for head in read_headers(paths)]
+    batches = [sizes[start : start + step] for start in range(0, len(sizes), step)]
+    counts = padded_sizes(batches, detector.config.preprocess)
+    detector.compile(sizes=commonest(counts) or None, images=min(step, len(paths)))
 
 
 def each_result(

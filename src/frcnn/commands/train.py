@@ -29,6 +29,7 @@ def train(
     device: options.Device = "auto",
     devices: options.Devices = 1,
     precision: options.Precision = None,
+    compiled: options.Compile = False,
     patience: options.Patience = None,
     weights: options.Weights = None,
     backbone_weights: options.BackboneWeights = None,
@@ -75,6 +76,7 @@ def train(
         bad_boxes=None if bad_boxes is None else bad_boxes.value,
         weights=weights,
         backbone_weights=backbone_weights,
+        compile=True if compiled else None,
     )
     typer.echo(f"next: frcnn predict {run.folder} PICTURES, or frcnn eval {run.folder} {data or 'DATA'}")
 

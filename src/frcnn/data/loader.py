@@ -11,6 +11,7 @@ pixels, ``frcnn.model.preprocess.prepare`` and ``pad_batch``.
 
 from __future__ import annotations
 
+import copy
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -96,6 +97,11 @@ class Examples(TorchDataset[Example | Failure]):
     def __len__(self) -> int:
         return len(self._dataset)
 
+    def size(self, index: int) -> Size:
+        """(height, width) of a picture file; (0, 0) where its header could not be read."""
+        height, width = self._dataset.pictures.sizes[index]
+        return int(height), int(width)
+
     def __getitem__(self, draw: Draw) -> Example | Failure:  # type: ignore[override]
         sample = self._dataset[draw.index]
         try:
@@ -169,6 +175,16 @@ class Loader(DataLoader[Example | Failure]):
         """Choose the epoch; call it before iterating. ``start_batch`` holds for the next iteration only."""
         if isinstance(self.batch_sampler, TrainBatches):
             self.batch_sampler.set_epoch(epoch, start_batch)
+
+    def plan(self, epoch: int = 0) -> Iterator[list[tuple[Size, float]]]:
+        """(height, width) and scale of every picture of every batch of an epoch; nothing is read."""
+        assert isinstance(self.dataset, Examples)
+        batches = copy.copy(self.batch_sampler)
+        if isinstance(batches, TrainBatches):
+            batches.set_epoch(epoch)
+        assert isinstance(batches, TrainBatches | EvalBatches)
+        for draws in batches:
+            yield [(self.dataset.size(draw.index), draw.scale) for draw in draws]
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
         """The batches.

@@ -15,6 +15,7 @@ from frcnn.data.loader import Batch, eval_loader
 from frcnn.data.open import open_dataset
 from frcnn.data.sample import Dataset, did_you_mean
 from frcnn.evaluation.report import Counts, Report, measure
+from frcnn.model.buckets import padded_sizes
 from frcnn.model.detector import FasterRCNN, detect
 from frcnn.model.postprocess import Limits
 from frcnn.model.preprocess import pad_batch, prepare
@@ -223,6 +224,9 @@ def evaluate(
     most = max(settings.max_dets, config.roi.max_dets) if max_dets is None else max_dets
     device = next(detector.model.parameters()).device
     batches = eval_loader(dataset, config, prepare, pad_batch, settings.batch)
+    if detector.model.compiled is not None:
+        sizes = padded_sizes(batches.plan(), config.preprocess)
+        detector.model.compiled.expect(sizes, min(settings.batch, len(dataset)))
     chosen = choose_precision(precision or settings.precision, device)
     limits = Limits(score=floor, max_dets=most)
     found = collect_detections(detector.model, batches, device, chosen, limits, progress)

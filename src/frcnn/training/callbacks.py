@@ -122,6 +122,12 @@ class Recorder(pl.Callback):
                 f"{folder.state} the last whole epoch ({module.epoch}); go on with --resume {folder.path}"
             )
 
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """What compiling took in all."""
+        compiled = _ours(pl_module).network.compiled
+        if trainer.is_global_zero and compiled is not None:
+            self._journal.note(compiled.summary())
+
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the means anew."""
         self._means = []
@@ -142,6 +148,9 @@ class Recorder(pl.Callback):
             self._drawn_train = save_training_batch(
                 self._keeper.folder.samples, batch, classes, spec, self._drawn_train
             )
+        if trainer.is_global_zero and module.network.compiled is not None:
+            for line in module.network.compiled.news():
+                self._journal.say(line)
         self._progress(module)
         looked = (batch_idx + 1) % watch.interval == 0 or batch_idx + 1 == schedule.batches
         if self._deadline is not None and (trainer.world_size == 1 or looked):

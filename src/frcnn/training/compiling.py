@@ -22,11 +22,11 @@ def compile_training(network: FasterRCNN, config: Config, train: Loader) -> None
 
     Args:
         network: in training.
-        config: ``train.compile`` is not ``off``.
+        config: ``train.compile`` is not ``none``.
         train: training batches; none is read.
     """
     mode = config.train.compile
-    assert mode != "off"
+    assert mode != "none"
     epochs = chain.from_iterable(train.plan(epoch) for epoch in range(config.train.epochs))
     batches = list(islice(epochs, max(BATCHES, len(train))))
     counts = padded_sizes(batches, config.preprocess)

@@ -15,6 +15,7 @@ from frcnn.data.sample import Dataset
 from frcnn.model.detector import FasterRCNN
 from frcnn.precision import Precision
 from frcnn.structures import Detections, Losses, Output
+from frcnn.training.compiling import compile_training
 from frcnn.training.ema import Average
 from frcnn.training.feed import Feed, make_loaders
 from frcnn.training.folder import RunFolder
@@ -130,6 +131,8 @@ class TrainingModule(pl.LightningModule):
         if self.average.network is not self.network:
             self.average.network.eval()
         self._watch = LossWatch(self.device, self._report_bad_step)
+        if self.task.config.train.compile != "none":  # here: a copy in another process is not compiled
+            compile_training(self.network, self.task.config, self._pair()[0])
         if self.fused:  # the kernel itself leaves the weights alone where the flag is set
             optimizer = self.optimizers(use_pl_optimizer=False)
             optimizer.found_inf = self._watch.bad  # type: ignore[union-attr]
@@ -149,8 +152,11 @@ class TrainingModule(pl.LightningModule):
         self.latest = batch
         self.skipped |= dict.fromkeys(batch.skipped)
         seed = mix_seed("step", self.task.config.train.seed, self.batches, self.global_rank)
-        noise = self.network.draw_noise(batch.images, batch.targets, seed)
-        losses = self.network(batch.images, batch.targets, noise).losses
+        images, targets = batch.images, batch.targets
+        if self.network.compiled is not None:
+            images, targets = self.network.compiled.fit(images, targets)
+        noise = self.network.draw_noise(images, targets, seed)
+        losses = self.network(images, targets, noise).losses
         assert isinstance(losses, Losses)
         self.watch.losses(losses, Seen(self.step + 1, self.epoch + 1, self.lr, batch))
         self.batches += 1

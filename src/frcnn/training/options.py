@@ -35,7 +35,7 @@ class TrainOptions:
         backbone_weights: file of backbone weights in torchvision's or timm's naming.
         parts: replaced parts of the detector.
         progress: whether to show a bar; None: on a terminal.
-        compile: "regional" or "step" (``train.compile``); True is "regional", False "off".
+        compile: "regional" or "step" (``train.compile``); True is "regional", False "none".
         forecast: whether to measure a few steps first.
     """
 
@@ -57,7 +57,7 @@ class TrainOptions:
     backbone_weights: str | Path | None = None
     parts: Parts | None = None
     progress: bool | None = None
-    compile: Literal["off", "regional", "step"] | bool | None = None
+    compile: Literal["none", "regional", "step"] | bool | None = None
     forecast: bool = True
 
 

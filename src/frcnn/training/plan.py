@@ -83,6 +83,7 @@ def resolve_config(recipe: str | None, options: TrainOptions, state: TrainState 
         "train.epochs": options.epochs,
         "train.batch": options.batch,
         "train.seed": options.seed,
+        "train.compile": _compile_mode(options.compile),
         "data.bad_boxes": options.bad_boxes,
         "data.val": _share(options.val),
         "backbone.weights": None if options.backbone_weights is None else str(options.backbone_weights),
@@ -247,6 +248,12 @@ def choose_device(name: str, devices: int) -> torch.device:
     elif device.type not in ("cpu", "mps"):
         raise ValueError(f"device {name!r} cannot train; use auto, cpu, cuda or mps")
     return device
+
+
+def _compile_mode(asked: str | bool | None) -> str | None:
+    if isinstance(asked, bool):
+        return "regional" if asked else "none"
+    return asked
 
 
 def _share(val: str | float | None) -> float | None:

@@ -17,6 +17,7 @@ from frcnn.data.loader import Loader
 from frcnn.data.sample import Dataset
 from frcnn.data.split import write_splits
 from frcnn.evaluation.report import Report
+from frcnn.model.compiled import check_compile
 from frcnn.model.detector import FasterRCNN
 from frcnn.precision import Precision, choose_precision
 from frcnn.predict import Detector
@@ -142,6 +143,8 @@ def _prepare(
         notes = [*notes, *loaded]
         schedule = _schedule(config, 1, options.devices)
     network.to(device)
+    if config.train.compile != "none":
+        check_compile(network, config.train.compile)
     return _Prepared(options, config, chosen, network, device, precision, schedule, tuple(notes), state)
 
 
