@@ -8,7 +8,6 @@ A backbone declares its channels and strides; nothing is guessed from a forward 
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import timm
@@ -16,13 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from frcnn.config import BackboneConfig
+from frcnn.model import host
 from frcnn.model.norms import freeze_norms, group_norms
 from frcnn.model.trunks import TORCHVISION, TorchvisionFeatures
 
-# oneDNN keeps its compiled kernels in a cache of 1,024. Training under scale jitter needs a few hundred for
-# each padded size; compiling them again and again took 15 % of a step (0.73 -> 0.63 s over nine sizes, and no
-# more memory). The variable is read when the first kernel is made.
-os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "8192")
+host.prepare()
 
 
 class Backbone(nn.Module):
