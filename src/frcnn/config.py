@@ -106,6 +106,8 @@ class FpnConfig(Section):
 
     channels: int = Field(256, ge=0)
     norm: Literal["none", "batch"] = "none"
+    smooth_from: int = Field(0, ge=0)
+    """Levels before this one go without the pyramid's 3x3 convolution, which costs most on the finest maps."""
     extra_pool: bool = True
     """One more level, the last one max-pooled by 2, for the RPN only."""
 
@@ -136,6 +138,8 @@ class AnchorConfig(Section):
 class RpnConfig(Section):
     """The region proposal network and its training."""
 
+    first_level: int = Field(0, ge=0)
+    """Finest level that has anchors; RoIs are pooled from all."""
     objectness: Literal["sigmoid", "softmax"] = "sigmoid"
     channel_order: Literal["interleaved", "grouped"] = "interleaved"
     """Of the two-way softmax's channels: per anchor, or all background then all foreground."""
@@ -285,10 +289,10 @@ class Config(Section):
     @model_validator(mode="after")
     def _levels(self) -> Config:
         levels = len(self.backbone.levels) + (self.fpn.channels > 0 and self.fpn.extra_pool)
-        if len(self.anchors.sizes) != levels:
-            names = [f"level {i}" for i in range(levels)]
+        names = [f"level {i}" for i in range(self.rpn.first_level, levels)]
+        if len(self.anchors.sizes) != len(names):
             raise ValueError(
-                f"anchors.sizes for {len(self.anchors.sizes)} levels, the features have {levels}: {names}"
+                f"anchors.sizes for {len(self.anchors.sizes)} levels, the features have {len(names)}: {names}"
             )
         if not self.fpn.channels and len(self.backbone.levels) != 1:
             raise ValueError(

@@ -382,3 +382,24 @@ def test_four_pictures_are_learnt_by_heart() -> None:
     after = coco(model, batch, objects)["AP50"]
     assert before is not None and before < 0.2
     assert after is not None and after > 0.99
+
+
+def test_anchors_may_begin_at_a_coarser_level_than_pooling() -> None:
+    """The finest map costs most in the RPN and the pyramid; small objects want it for pooling only."""
+    config = small(
+        "lite0-fpn",
+        fpn={"smooth_from": 1},
+        rpn={"first_level": 1, "batch_size": 32},
+        anchors={"sizes": ((16,), (32,), (64,), (128,))},
+        roi={"hidden": 32, "batch_size": 16, "cascade": ()},
+    )
+    model = build(config)
+    batch, targets = inputs(model)
+    trace = model.trace(batch, targets, model.draw_noise(batch, targets, 0), detect=True)
+    height, width = batch.pixels.shape[-2:]
+    strides = [8, 16, 32, 64]
+    assert trace.rpn.level_sizes == tuple(-(-height // s) * -(-width // s) * 3 for s in strides)
+    assert len(trace.features) == 5 and trace.features[0].shape[-2:] == (height // 4, width // 4)
+    trace.losses.roi_class.backward()
+    assert model.fpn.inner[0][0].weight.grad.abs().sum() > 0  # the finest map is pooled from
+    assert not list(model.fpn.output[0].parameters())

@@ -270,6 +270,6 @@ def _compile_regions(model: FasterRCNN, compiler: Compiler) -> Regions:
 
     def see(batch: ImageBatch) -> Seen:
         batch, features = extract(batch)
-        return Seen(batch, features, *model.rpn_head(features))
+        return Seen(batch, features, *model.rpn_head(features[model.looked_at]))
 
     return Regions(see, classify)

@@ -85,7 +85,8 @@ class FasterRCNN(nn.Module):
         single = config.fpn.channels == 0
         self.fpn = SingleLevel(channels, strides) if single else FeaturePyramid(channels, strides, config.fpn)
         self.strides, self.pooled_levels = self.fpn.strides, len(strides)
-        self.anchors = Anchors(config.anchors, self.strides)
+        self.looked_at = slice(config.rpn.first_level, None)  # levels that the RPN sees
+        self.anchors = Anchors(config.anchors, self.strides[self.looked_at])
         width, per_cell = self.fpn.channels, self.anchors.per_cell
         make_rpn, make_box = self.parts.rpn_head, self.parts.box_head
         self.rpn_head = make_rpn(width, per_cell) if make_rpn else RpnHead(width, per_cell, config.rpn)
@@ -163,7 +164,7 @@ class FasterRCNN(nn.Module):
     def see(self, batch: ImageBatch) -> Seen:
         """Normalised pictures, their maps, and logits and deltas of every anchor: network only."""
         batch, features = self.extract(batch)
-        return Seen(batch, features, *self.rpn_head(features))  # room 6
+        return Seen(batch, features, *self.rpn_head(features[self.looked_at]))  # room 6
 
     def extract(self, batch: ImageBatch) -> tuple[ImageBatch, tuple[Tensor, ...]]:
         """Normalised pictures (N, 3, H, W) float32 (room 2) and their L maps (rooms 3, 4)."""
@@ -174,7 +175,7 @@ class FasterRCNN(nn.Module):
 
     def _check_grids(self, features: Sequence[Tensor], height: int, width: int) -> None:
         grids = self.anchors.grids(height, width)
-        found = [(f.shape[-2], f.shape[-1]) for f in features]
+        found = [(f.shape[-2], f.shape[-1]) for f in features[self.looked_at]]
         if found != grids:
             raise ValueError(
                 f"features of {found} cells for a padded picture of {height} x {width}, anchors for {grids}: "

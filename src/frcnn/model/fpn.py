@@ -27,7 +27,10 @@ class FeaturePyramid(nn.Module):
         self.channels = width
         self.strides: list[int] = [*strides, *([strides[-1] * 2] if config.extra_pool else [])]
         self.inner = nn.ModuleList(_conv(c, width, 1, config.norm) for c in in_channels)
-        self.output = nn.ModuleList(_conv(width, width, 3, config.norm) for _ in in_channels)
+        self.output = nn.ModuleList(
+            nn.Identity() if i < config.smooth_from else _conv(width, width, 3, config.norm)
+            for i in range(len(in_channels))
+        )
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Backbone maps, finest first -> pyramid maps (N, C, H_l, W_l), finest first."""
