@@ -238,7 +238,9 @@ class FasterRCNN(nn.Module):
             stages.append(RoiStage(more, *self._second_stage(trace.features, more.boxes, head)[1:]))
         inputs = LossInputs(rpn, samples, box_targets, rois, logits, deltas, tuple(stages[1:]))
         losses = (
-            self.parts.loss(inputs) if self.parts.loss else default_losses(inputs, config.rpn, config.roi)
+            self.parts.loss(inputs)
+            if self.parts.loss
+            else default_losses(inputs, config.rpn, config.roi, self.roi_stages[1:])
         )
         return replace(
             trace,

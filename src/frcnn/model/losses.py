@@ -8,6 +8,7 @@ loss and, through the zero-weighted terms, a gradient in every parameter on ever
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -46,11 +47,21 @@ class LossInputs(TensorRecord):
     later: tuple[RoiStage, ...] = ()
 
 
-def default_losses(inputs: LossInputs, rpn_config: RpnConfig, roi_config: RoiConfig) -> Losses:
-    """The losses that the configuration describes."""
+def default_losses(
+    inputs: LossInputs,
+    rpn_config: RpnConfig,
+    roi_config: RoiConfig,
+    later: Sequence[RoiConfig] | None = None,
+) -> Losses:
+    """The losses that the configuration describes.
+
+    ``later``: the configurations of a cascade's further stages, made beforehand where the step is compiled;
+    None: made from ``roi_config``.
+    """
     objectness, rpn_box = rpn_losses(inputs.rpn, inputs.rpn_samples, inputs.rpn_box_targets, rpn_config)
     roi_class, roi_box = roi_losses(inputs.rois, inputs.class_logits, inputs.deltas, roi_config)
-    for i, (stage, config) in enumerate(zip(inputs.later, stage_configs(roi_config)[1:], strict=True)):
+    configs = stage_configs(roi_config)[1:] if later is None else later
+    for i, (stage, config) in enumerate(zip(inputs.later, configs, strict=True)):
         more_class, more_box = roi_losses(stage.rois, stage.class_logits, stage.deltas, config)
         roi_class = roi_class + STAGE_WEIGHT ** (i + 1) * more_class
         roi_box = roi_box + STAGE_WEIGHT ** (i + 1) * more_box
