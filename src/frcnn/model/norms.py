@@ -11,6 +11,8 @@ kept until a weight changes.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -18,6 +20,9 @@ import torch.nn.functional as F
 from timm.layers import BatchNormAct2d, Conv2dSame, GroupNormAct
 from timm.layers.padding import pad_same
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from frcnn.model.fused import FORMATS, NONE, FusedActivation, activation, convolve, fuses, pack
 
 PROBE = 64
 
@@ -32,6 +37,7 @@ class FrozenNorm(nn.Module):
         super().__init__()
         self.eps = source.eps
         self.folded = False
+        self.fused = False
         self.act = source.act if isinstance(source, BatchNormAct2d) else nn.Identity()
         for name in ("weight", "bias", "running_mean", "running_var"):
             value = getattr(source, name)
@@ -51,7 +57,7 @@ class FrozenNorm(nn.Module):
         if not self.folded:
             scale, shift = self.scale_and_shift()
             x = x * scale[:, None, None].to(x.dtype) + shift[:, None, None].to(x.dtype)
-        return self.act(x)
+        return x if self.fused and fuses(x) else self.act(x)
 
 
 class FoldedConv(nn.Module):
@@ -72,13 +78,20 @@ class FoldedConv(nn.Module):
         self.depthwise = source.groups > 1 and source.groups == source.in_channels
         self.norms = (norm,)  # in a tuple, so that its buffers are not registered twice
         self._kept: tuple[tuple[object, ...], Tensor, Tensor] | None = None
-        norm.folded = True
+        self.act = activation(norm.act) or NONE
+        norm.folded, norm.fused = True, activation(norm.act) is not None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy folds for itself."""
+        return {**super().__getstate__(), "_kept": None}
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, H, W) -> (N, C', H', W'), convolved and normalised."""
-        weight, shift = self._folded(x)
         if self.same:
             x = pad_same(x, list(self.weight.shape[-2:]), list(self.stride), list(self.dilation))
+        weight, shift = self._folded(x)
+        if weight.is_mkldnn:
+            return convolve(x.to(shift.dtype), weight, shift, self._geometry(), self.groups, self.act)
         padding = 0 if self.same else self.padding
         if self.depthwise and x.device.type == "cpu" and torch.is_grad_enabled():
             x = x.to(torch.get_autocast_dtype("cpu")) if torch.is_autocast_enabled("cpu") else x
@@ -96,11 +109,19 @@ class FoldedConv(nn.Module):
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else self.weight.dtype
         norm = self.norms[0]
         sources = (self.weight, self.bias, norm.weight, norm.bias, norm.running_mean, norm.running_var)
-        state = (dtype, *((t.data_ptr(), t._version) for t in sources if t is not None))
+        shape = x.shape if fuses(x) else ()
+        state = (dtype, kind, shape, *((t.data_ptr(), t._version) for t in sources if t is not None))
         if self._kept is None or self._kept[0] != state:
-            weight, shift = self._fold()
-            self._kept = (state, weight.to(dtype), shift.to(dtype))
+            weight, shift = (value.to(dtype) for value in self._fold())
+            if fuses(x) and dtype in FORMATS:
+                weight = pack(weight, self._geometry(), self.groups, x.shape)
+            self._kept = (state, weight, shift)
         return self._kept[1:]
+
+    def _geometry(self) -> tuple[Sequence[int], ...]:
+        if isinstance(self.padding, str):
+            raise ValueError(f"a convolution padded {self.padding!r} cannot be folded; give the numbers")
+        return (0, 0) if self.same else self.padding, self.stride, self.dilation
 
     def _fold(self) -> tuple[Tensor, Tensor]:
         scale, shift = self.norms[0].scale_and_shift()
@@ -171,6 +192,7 @@ def freeze_norms(net: nn.Module, fold: bool = True) -> None:
             for name, child in list(parent.named_children()):
                 if isinstance(child, nn.Conv2d) and child in pairs:
                     setattr(parent, name, FoldedConv(child, pairs[child]))
+        _fuse_activations(net)
 
 
 @torch.no_grad()
@@ -192,12 +214,54 @@ def _convolutions_before_norms(net: nn.Module) -> dict[nn.Module, FrozenNorm]:
 
     hooks = [m.register_forward_hook(after_conv) for m in net.modules() if isinstance(m, nn.Conv2d)]
     hooks += [m.register_forward_pre_hook(before_norm) for m in net.modules() if isinstance(m, FrozenNorm)]
+    _probe(net, hooks)
+    return pairs
+
+
+def _probe(net: nn.Module, hooks: list[RemovableHandle]) -> None:
+    """Pass a small picture through and take the hooks off again."""
     training = net.training
-    net.eval()(torch.zeros(1, 3, PROBE, PROBE))
+    with torch.enable_grad():  # as in training: nothing is fused yet
+        net.eval()(torch.zeros(1, 3, PROBE, PROBE))
     net.train(training)
     for hook in hooks:
         hook.remove()
-    return pairs
+
+
+@torch.no_grad()
+def _fuse_activations(net: nn.Module) -> None:
+    """Let convolutions apply the activation modules behind their norms, where these work in place.
+
+    What an activation overwrites nobody else can want, so nothing but it reads the norm's output. A sum that
+    is added in place before the activation shows in the tensor's version.
+    """
+    convs = {conv.norms[0]: conv for conv in net.modules() if isinstance(conv, FoldedConv)}
+    made: dict[tuple[int, int], FoldedConv] = {}
+    kept: list[Tensor] = []
+    found: dict[nn.Module, FoldedConv] = {}
+    uses: Counter[nn.Module] = Counter()
+
+    def after_norm(module: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> None:
+        if isinstance(module, FrozenNorm) and module in convs and type(module.act) is nn.Identity:
+            made[id(output), output._version] = convs[module]
+            kept.append(output)
+
+    def before_act(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        uses[module] += 1
+        conv = made.get((id(inputs[0]), inputs[0]._version))
+        if conv is not None and getattr(module, "inplace", False):
+            found[module] = conv
+
+    acts = [m for m in net.modules() if type(m) in (nn.ReLU, nn.ReLU6)]
+    hooks = [m.register_forward_hook(after_norm) for m in net.modules() if isinstance(m, FrozenNorm)]
+    hooks += [m.register_forward_pre_hook(before_act) for m in acts]
+    _probe(net, hooks)
+    for parent in list(net.modules()):
+        for name, child in list(parent.named_children()):
+            known = activation(child)
+            if child in found and uses[child] == 1 and known is not None:
+                found[child].act = known
+                setattr(parent, name, FusedActivation(child))
 
 
 def group_norms(net: nn.Module) -> None:

@@ -1,0 +1,86 @@
+"""Part of room 3: a convolution and its activation as one call, for detection on a CPU.
+
+The CPU library runs a convolution faster whose weights lie in its own order, and applies an activation while
+the result is still in the cache. PyTorch has this as an operator for its compiler; where a version of PyTorch
+lacks it, plain convolutions give the same numbers. Measured with r50-fpn's convolutions at 800 x 1066, one
+thread, fp32: 3.26 -> 3.03 s, of which 2.81 s is what the processor can do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+Activation = tuple[str, tuple[float, ...]]
+NONE: Activation = ("none", ())
+FORMATS = (torch.float32, torch.bfloat16)
+
+
+def _available() -> bool:
+    names = ("_convolution_pointwise", "_reorder_convolution_weight")
+    return torch.backends.mkldnn.is_available() and all(hasattr(torch.ops.mkldnn, name) for name in names)
+
+
+AVAILABLE = _available()
+
+
+def activation(module: nn.Module) -> Activation | None:
+    """What the operator calls a module; None for one that it does not know."""
+    if type(module) is nn.Identity:
+        return NONE
+    if type(module) is nn.ReLU:
+        return "relu", ()
+    return ("hardtanh", (0.0, 6.0)) if type(module) is nn.ReLU6 else None
+
+
+def fuses(x: Tensor) -> bool:
+    """Whether ``x``, the input or output of a convolution, is on the way through fused ones."""
+    return (
+        AVAILABLE
+        and x.device.type == "cpu"
+        and x.dtype in FORMATS
+        and not torch.is_grad_enabled()
+        and not torch.compiler.is_compiling()
+    )
+
+
+def pack(weight: Tensor, geometry: Sequence[Sequence[int]], groups: int, input_size: Sequence[int]) -> Tensor:
+    """Weights (C', C / groups, k, k) in the order that is best for inputs (N, C, H, W) of this size.
+
+    Args:
+        weight: as they are, in the format to compute in.
+        geometry: padding, stride, dilation.
+        groups: of the convolution.
+        input_size: padding by hand included. For another size they are reordered in every call, which costs
+            more than the order brings.
+    """
+    packed: Tensor = torch.ops.mkldnn._reorder_convolution_weight(
+        weight, *map(list, geometry), groups, list(input_size)
+    )
+    return packed
+
+
+def convolve(
+    x: Tensor, packed: Tensor, shift: Tensor, geometry: Sequence[Sequence[int]], groups: int, act: Activation
+) -> Tensor:
+    """Map (N, C, H, W) -> (N, C', H', W') in one call; all in the format of ``packed``."""
+    name, scalars = act
+    out: Tensor = torch.ops.mkldnn._convolution_pointwise(
+        x, packed, shift, *map(list, geometry), groups, name, list(scalars), ""
+    )
+    return out
+
+
+class FusedActivation(nn.Module):
+    """An activation that the convolution before it has applied already, wherever ``fuses`` says so."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        """``inner`` is the activation itself."""
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, H, W) -> the same shape."""
+        return x if fuses(x) else self.inner(x)

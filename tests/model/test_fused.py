@@ -1,0 +1,100 @@
+"""Convolution and activation in one call: the same numbers as apart, and only where nothing is learnt."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from frcnn.config import BackboneConfig
+from frcnn.model import fused
+from frcnn.model.backbones import Backbone
+from frcnn.model.fused import FusedActivation, activation
+from frcnn.model.norms import FoldedConv
+
+MOBILE = "torchvision/mobilenet_v3_large"
+NAMES = {"resnet10t": (1, 2, 3, 4), "tf_efficientnet_lite0": (1, 2), MOBILE: (13, 16)}
+    "resnet10t": (1, 2, 3, 4),
+    "tf_efficientnet_lite0": (1, 2),
+    "torchvision/mobilenet_v3_large": (13, 16),
+}
+needed = pytest.mark.skipif(not fused.AVAILABLE, reason="this PyTorch has no fused convolution for the CPU")
+
+
+def make(name: str) -> Backbone:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        backbone = Backbone(BackboneConfig(name=name, levels=NAMES[name], norm="frozen")).eval()
+    generator = torch.Generator().manual_seed(1)
+    for key, value in backbone.named_buffers():  # statistics that do something
+        if key.endswith(("bias", "running_mean")):
+            value.uniform_(-0.5, 0.5, generator=generator)
+    return backbone
+
+
+def pixels(batch: int = 1, height: int = 64, width: int = 96) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(2)
+    return torch.rand(batch, 3, height, width, generator=generator).to(memory_format=torch.channels_last)
+
+
+def test_what_is_not_known_is_not_fused() -> None:
+    assert activation(nn.SiLU()) is None and activation(nn.Identity()) == fused.NONE
+    assert activation(nn.ReLU()) == ("relu", ()) and activation(nn.ReLU6()) == ("hardtanh", (0.0, 6.0))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("low", [False, True])
+def test_fused_is_equal_to_apart(name: str, low: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone = make(name)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=low):
+        together = [backbone(pixels()), backbone(pixels(2, 32, 64)), backbone(pixels())]
+        monkeypatch.setattr(fused, "AVAILABLE", False)
+        apart = [backbone(pixels()), backbone(pixels(2, 32, 64)), backbone(pixels())]
+    for maps, others in zip(together, apart, strict=True):
+        for a, b in zip(maps, others, strict=True):
+            scale = b.float().abs().max()
+            assert a.dtype == b.dtype and scale > 0
+            assert (a.float() - b.float()).abs().max() < scale * (3e-2 if low else 1e-5)
+
+
+@needed
+@pytest.mark.parametrize(
+    ("name", "inside", "behind"), [("resnet10t", 0, 7), ("tf_efficientnet_lite0", 32, 0)]
+)
+def test_activations_are_found(name: str, inside: int, behind: int) -> None:
+    """Those of a residual sum are not: what they read is more than one convolution's output."""
+    backbone = make(name)
+    norms = [m.norms[0] for m in backbone.modules() if isinstance(m, FoldedConv)]
+    wrapped = [m for m in backbone.modules() if isinstance(m, FusedActivation)]
+    acts = [m for m in backbone.modules() if isinstance(m, FoldedConv) and m.act != fused.NONE]
+    assert len(wrapped) == behind and len(acts) == behind + inside
+    assert sum(not isinstance(norm.act, nn.Identity) for norm in norms) == inside
+
+
+@needed
+def test_gradients_take_the_plain_way() -> None:
+    backbone = make("resnet10t")
+    with torch.no_grad():
+        expected = backbone(pixels())
+    learnt = backbone(pixels())
+    learnt[0].sum().backward()
+    assert next(backbone.parameters()).grad is not None
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(expected, learnt, strict=True))
+
+
+@needed
+def test_a_copy_packs_for_itself() -> None:
+    backbone = make("resnet10t")
+    with torch.inference_mode():
+        expected = backbone(pixels())
+        twin = copy.deepcopy(backbone)
+        assert all(m._kept is None for m in twin.modules() if isinstance(m, FoldedConv))
+        assert torch.equal(twin(pixels())[0], expected[0])
+
+
+def test_other_formats_take_the_plain_way() -> None:
+    backbone = make("resnet10t").double()
+    with torch.inference_mode():
+        assert backbone(pixels().double())[0].dtype == torch.float64
