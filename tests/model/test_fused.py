@@ -16,10 +16,6 @@ from frcnn.model.norms import FoldedConv
 
 MOBILE = "torchvision/mobilenet_v3_large"
 NAMES = {"resnet10t": (1, 2, 3, 4), "tf_efficientnet_lite0": (1, 2), MOBILE: (13, 16)}
-    "resnet10t": (1, 2, 3, 4),
-    "tf_efficientnet_lite0": (1, 2),
-    "torchvision/mobilenet_v3_large": (13, 16),
-}
 needed = pytest.mark.skipif(not fused.AVAILABLE, reason="this PyTorch has no fused convolution for the CPU")
 
 
@@ -92,6 +88,17 @@ def test_a_copy_packs_for_itself() -> None:
         twin = copy.deepcopy(backbone)
         assert all(m._kept is None for m in twin.modules() if isinstance(m, FoldedConv))
         assert torch.equal(twin(pixels())[0], expected[0])
+
+
+@needed
+def test_weights_made_in_inference_mode_are_packed_every_time() -> None:
+    """Their versions are not counted, and the activation behind relies on the packed way."""
+    with torch.inference_mode():
+        backbone, ordinary = copy.deepcopy(make("resnet10t")), make("resnet10t")
+        assert next(backbone.parameters()).is_inference()
+        assert torch.equal(backbone(pixels())[0], ordinary(pixels())[0])
+        next(backbone.parameters()).mul_(2.0)
+        assert not torch.equal(backbone(pixels())[0], ordinary(pixels())[0])
 
 
 def test_other_formats_take_the_plain_way() -> None:

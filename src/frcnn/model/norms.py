@@ -101,22 +101,30 @@ class FoldedConv(nn.Module):
         return F.conv2d(x, weight, shift, self.stride, padding, self.dilation, self.groups)
 
     def _folded(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Weight and shift (C',), computed anew only where they may have changed."""
-        if torch.is_grad_enabled() or torch.compiler.is_compiling() or self.weight.is_inference():
+        """Weight and shift (C',), packed where ``x`` is on the fused way, kept while nothing changes."""
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():
             self._kept = None
             return self._fold()
-        kind = x.device.type
-        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else self.weight.dtype
-        norm = self.norms[0]
+        if self.weight.is_inference():  # has no version that would tell of a change
+            return self._pack(x, *self._fold())
+        kind, norm = x.device.type, self.norms[0]
+        low = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
         sources = (self.weight, self.bias, norm.weight, norm.bias, norm.running_mean, norm.running_var)
-        shape = x.shape if fuses(x) else ()
-        state = (dtype, kind, shape, *((t.data_ptr(), t._version) for t in sources if t is not None))
+        versions = ((t.data_ptr(), t._version) for t in sources if t is not None)
+        state = (low, kind, x.shape if fuses(x) else (), *versions)
         if self._kept is None or self._kept[0] != state:
-            weight, shift = (value.to(dtype) for value in self._fold())
-            if fuses(x) and dtype in FORMATS:
-                weight = pack(weight, self._geometry(), self.groups, x.shape)
-            self._kept = (state, weight, shift)
+            self._kept = (state, *self._pack(x, *self._fold()))
         return self._kept[1:]
+
+    def _pack(self, x: Tensor, weight: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
+        """Both in the format to compute in; packed where ``fuses``, as the activation is left out then."""
+        kind = x.device.type
+        if torch.is_autocast_enabled(kind):
+            low = torch.get_autocast_dtype(kind)
+            weight, shift = weight.to(low), shift.to(low)
+        if fuses(x) and weight.dtype in FORMATS:
+            weight = pack(weight, self._geometry(), self.groups, x.shape)
+        return weight, shift
 
     def _geometry(self) -> tuple[Sequence[int], ...]:
         if isinstance(self.padding, str):
@@ -221,7 +229,7 @@ def _convolutions_before_norms(net: nn.Module) -> dict[nn.Module, FrozenNorm]:
 def _probe(net: nn.Module, hooks: list[RemovableHandle]) -> None:
     """Pass a small picture through and take the hooks off again."""
     training = net.training
-    with torch.enable_grad():  # as in training: nothing is fused yet
+    with torch.inference_mode(False), torch.no_grad():  # tensors that count their versions
         net.eval()(torch.zeros(1, 3, PROBE, PROBE))
     net.train(training)
     for hook in hooks:
