@@ -39,10 +39,10 @@ def _fresh() -> Iterator[None]:
     torch._dynamo.reset()
 
 
-def tiny(name: str = "lite0-fpn", norm: str = "frozen") -> FasterRCNN:
-    """The recipe with the smallest of backbones, which compiles in little time."""
-    backbone = {"name": "test_byobnet", "levels": (1, 2, 3, 4), "norm": norm, "freeze": 0}
-    return build(change(small(name), backbone=backbone, fpn={"channels": 16}))
+def tiny(norm: str = "frozen", cascade: tuple[float, ...] = ()) -> FasterRCNN:
+    """The default recipe with the smallest of backbones, which compiles in little time."""
+    config = change(small("lite0-fpn"), backbone={"name": "test_byobnet", "norm": norm})
+    return build(change(config, fpn={"channels": 16}, roi={"cascade": cascade}))
 
 
 def targets(n: int, count: int = 2) -> Targets:
@@ -73,15 +73,18 @@ def assert_equal_detections(found: Detections, expected: Detections, pixels: flo
     assert torch.equal(found.labels, expected.labels) and torch.equal(found.valid, expected.valid)
 
 
-@pytest.mark.parametrize("mode", ["regional", "step"])
-def test_the_graphs_find_and_learn_the_same(mode: Mode) -> None:
-    model = tiny()
+@pytest.mark.parametrize(
+    ("mode", "cascade", "count"),
+    [("regional", (), 2), ("regional", (0.6,), 2), ("step", (0.6,), 1)],  # heads share a graph
+)
+def test_the_graphs_find_and_learn_the_same(mode: Mode, cascade: tuple[float, ...], count: int) -> None:
+    model = tiny(cascade=cascade)
     batch = batch_of(model.config, [SIZE, (60, 90)])
     expected = find(model, batch)
     compiled = compile_detector(model, mode, backend=PLAIN)
     assert_equal_detections(find(model, batch), expected, 1e-3, 1e-5)
     assert compiled.inside == 1 and len(compiled.seconds) == 1
-    assert graphs() == {"regional": 2, "step": 1}[mode]
+    assert graphs() == count
 
     model.compiled = None
     losses, gradients = learn(model, batch, targets(2))
@@ -198,9 +201,7 @@ def test_changed_weights_are_seen() -> None:
     batch = batch_of(model.config, [SIZE])
     compile_detector(model, backend=PLAIN)
     before = find(model, batch)
-    model.load_state_dict(
-        tiny("lite0-fpn").state_dict() | {k: v * 1.5 for k, v in model.state_dict().items()}
-    )
+    model.load_state_dict({k: v * 1.5 for k, v in model.state_dict().items()})
     after, count = find(model, batch), graphs()
     expected = model.trace(batch).detections
     assert expected is not None and not torch.equal(after.scores, before.scores)
