@@ -105,7 +105,9 @@ Precision = Annotated[PrecisionChoice | None, _option("Arithmetic of the trainin
 DetectPrecision = Annotated[
     PrecisionChoice | None, _option("Arithmetic; default: the model's, usually bf16 where that is faster.")
 ]
-Compile = Annotated[bool, _option("torch.compile: minutes at first, then faster.", "--compile")]
+Compile = Annotated[
+    bool, _option("torch.compile: takes minutes at first; measure with frcnn bench --compile.", "--compile")
+]
 MinSize = Annotated[
     int | None, _at_least(16, "Short side in pixels; the limit of the long side moves along.")
 ]
