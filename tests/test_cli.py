@@ -15,6 +15,7 @@ import frcnn
 from frcnn.cli import run
 from frcnn.commands import setup
 from frcnn.commands.predict import find_pictures
+from frcnn.recipes import RECIPES
 
 SIZE = 96
 OBJECT = (
@@ -277,7 +278,7 @@ def test_check_finds_and_writes(data: Path, capsys: pytest.CaptureFixture[str]) 
 def test_recipes(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["recipes", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
-    assert [row["name"] for row in rows] == ["lite0-fpn", "vgg16", "r50-fpn", "r50-fpn-v2"]
+    assert [row["name"] for row in rows] == list(RECIPES)
     assert all(row["parameters"] > 1e6 and row["description"] and row["input"] for row in rows)
     assert run(["recipes"]) == 0
     assert "r50-fpn-v2" in capsys.readouterr().out

@@ -107,7 +107,7 @@ class FpnConfig(Section):
     channels: int = Field(256, ge=0)
     norm: Literal["none", "batch"] = "none"
     smooth_from: int = Field(0, ge=0)
-    """Levels before this one go without the pyramid's 3x3 convolution, which costs most on the finest maps."""
+    """Levels before this one go without the pyramid's 3x3 convolution, which costs most on fine maps."""
     extra_pool: bool = True
     """One more level, the last one max-pooled by 2, for the RPN only."""
 

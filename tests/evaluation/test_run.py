@@ -67,6 +67,7 @@ class Knowing(nn.Module):
         self.config, self.classes = config, classes
         self.weight = nn.Parameter(torch.zeros(1))
         self.modes: list[bool] = []
+        self.compiled = None
 
     def trace(self, batch: Any, limits: Any = None) -> Any:
         self.modes.append(self.training)
@@ -82,7 +83,7 @@ class Knowing(nn.Module):
         stage = torch.zeros(1)
         found = padded(rows)
         return SimpleNamespace(
-            detections=found, proposals=stage, class_logits=stage, deltas=stage, batch=batch
+            detections=found, proposals=stage, moved=stage, class_logits=stage, deltas=stage, batch=batch
         )
 
 

@@ -194,7 +194,8 @@ def test_the_trace_holds_what_its_stages_made() -> None:
     with torch.no_grad():
         found = model.trace(batch)
         learnt = model.trace(batch, targets, model.draw_noise(batch, targets, 0))
-    assert [tuple(f.shape[-2:]) for f in found.features] == model.anchors.grids(64, 96)
+    assert [tuple(f.shape[-2:]) for f in found.features[1:]] == model.anchors.grids(64, 96)
+    assert tuple(found.features[0].shape[-2:]) == (16, 24)  # pooled from, without anchors
     assert found.batch.pixels.dtype == torch.float32
     for name in ("proposals", "pooled", "class_logits", "deltas", "detections"):
         assert getattr(found, name) is not None and getattr(learnt, name) is None
@@ -276,7 +277,8 @@ def test_every_part_can_be_replaced() -> None:
     model = FasterRCNN(config, 3, parts)
     batch, targets = inputs(model)
     losses_of(model, batch, targets).total.backward()
-    assert calls == ["rpn_head", "box_head", "matcher", "sampler", "sampler", "loss"]
+    heads, samples = ["box_head"] * 3, ["sampler"] * 4  # three stages; the anchors are sampled, too
+    assert calls == ["rpn_head", *heads, "matcher", *samples, "loss"]
     assert parts.replaced == ["matcher", "sampler", "rpn_head", "box_head", "loss"]
     assert Parts().replaced == []
     assert names_without_gradient(model) == []
@@ -355,7 +357,7 @@ def overfit_config() -> Config:
     return change(
         recipe("lite0-fpn"),
         fpn={"channels": 64},
-        anchors={"sizes": ((8,), (16,), (32,), (64,), (128,))},
+        anchors={"sizes": ((8, 12), (16, 24), (32, 48), (64, 96))},
         proposals={"pre_nms_train": 100, "post_nms_train": 100, "pre_nms_test": 100, "post_nms_test": 50},
         roi={"hidden": 64, "batch_size": 64},
     )

@@ -30,14 +30,14 @@ def tiny_config(**train: object) -> Config:
             "preprocess": section("preprocess", min_size=64, max_size=96),
             "backbone": section("backbone", weights="none", norm="frozen"),
             "fpn": section("fpn", channels=16),
-            "anchors": section("anchors", sizes=((8,), (16,), (24,), (32,), (48,))),
+            "anchors": section("anchors", sizes=((8, 12), (16, 24), (32, 40), (48, 64))),
             "rpn": section("rpn", batch_size=32),
             "proposals": section(
                 "proposals", pre_nms_train=40, post_nms_train=40, pre_nms_test=40, post_nms_test=20
             ),
             "roi": section("roi", hidden=32, batch_size=16, dropout=0.1),
             "train": section("train", **{**values, **train}),
-            "eval": section("eval", batch=2),
+            "eval": section("eval", batch=2, precision="fp32"),
         }
     )
 

@@ -94,7 +94,7 @@ class FoldedConv(nn.Module):
             return convolve(x.to(shift.dtype), weight, shift, self._geometry(), self.groups, self.act)
         padding = 0 if self.same else self.padding
         if self.depthwise and x.device.type == "cpu" and torch.is_grad_enabled():
-            x = x.to(torch.get_autocast_dtype("cpu")) if torch.is_autocast_enabled("cpu") else x
+            x = x.to(_low_format("cpu") or x.dtype)
             pads = (padding, padding) if isinstance(padding, int) else padding
             out: Tensor = _Depthwise.apply(x, weight, shift, self.stride, pads, self.dilation)
             return out
@@ -108,7 +108,7 @@ class FoldedConv(nn.Module):
         if self.weight.is_inference():  # has no version that would tell of a change
             return self._pack(x, *self._fold())
         kind, norm = x.device.type, self.norms[0]
-        low = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
+        low = _low_format(kind)
         sources = (self.weight, self.bias, norm.weight, norm.bias, norm.running_mean, norm.running_var)
         versions = ((t.data_ptr(), t._version) for t in sources if t is not None)
         state = (low, kind, x.shape if fuses(x) else (), *versions)
@@ -118,9 +118,8 @@ class FoldedConv(nn.Module):
 
     def _pack(self, x: Tensor, weight: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
         """Both in the format to compute in; packed where ``fuses``, as the activation is left out then."""
-        kind = x.device.type
-        if torch.is_autocast_enabled(kind):
-            low = torch.get_autocast_dtype(kind)
+        low = _low_format(x.device.type)
+        if low is not None:
             weight, shift = weight.to(low), shift.to(low)
         if fuses(x) and weight.dtype in FORMATS:
             weight = pack(weight, self._geometry(), self.groups, x.shape)
@@ -135,6 +134,12 @@ class FoldedConv(nn.Module):
         scale, shift = self.norms[0].scale_and_shift()
         weight = self.weight * scale[:, None, None, None]
         return weight, shift if self.bias is None else shift + self.bias * scale
+
+
+def _low_format(kind: str) -> torch.dtype | None:
+    """What autocast computes in on a device of ``kind``; None where it is off, or there is none."""
+    on = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    return torch.get_autocast_dtype(kind) if on else None
 
 
 class _Depthwise(torch.autograd.Function):

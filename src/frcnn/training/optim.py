@@ -98,8 +98,8 @@ def make_optimizer(
         network: its parameters below ``backbone.`` get ``config.backbone_lr`` times the rate.
         config: optimizer, momentum and weight decay.
         lr: the highest learning rate, already scaled by the batch.
-        fused: one kernel for all parameters, which on a GPU can also skip a step without asking the host. On a
-            CPU it is always taken: 17 -> 7 ms for the default recipe's 14 M parameters, one thread.
+        fused: one kernel for all parameters, which on a GPU can also skip a step without asking the host. On
+            a CPU it is always taken: 17 -> 7 ms for the default recipe's 14 M parameters, one thread.
 
     Raises:
         ValueError: when nothing is trainable.
