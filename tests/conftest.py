@@ -2,6 +2,7 @@
 
 import os
 import runpy
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,7 +17,9 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
         *(p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p and p != str(OFFLINE)),
     ]
 )
-_ALLOWED = runpy.run_path(str(OFFLINE / "sitecustomize.py"))["ALLOWED"]
+# A worker of pytest-xdist is such a child and blocked already: a second hook would not know the first's list.
+_BLOCK = vars(sys.modules["sitecustomize"]) if "sitecustomize" in sys.modules else {}
+_ALLOWED = (_BLOCK if "ALLOWED" in _BLOCK else runpy.run_path(str(OFFLINE / "sitecustomize.py")))["ALLOWED"]
 
 
 @pytest.fixture

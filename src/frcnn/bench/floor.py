@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from frcnn.bench.turns import timed
@@ -79,25 +79,11 @@ def _best(x: Tensor, weight: Tensor, padding: int, device: torch.device, seconds
 
 
 def convolution_flops(call: Callable[[], object]) -> int:
-    """Floating-point operations in the convolutions of ``call``, both passes where it has both."""
+    """Floating-point operations in the convolutions of ``call``, both passes where it has both.
+
+    Our own detection on a CPU calls an operator of the library that is not counted here.
+    """
     with FlopCounterMode(display=False) as counter:
         call()
     counts = counter.get_flop_counts().get("Global", {})  # empty where there was nothing to count
     return sum(count for operator, count in counts.items() if "convolution" in str(operator))
-
-
-def depthwise_share(network: nn.Module, pixels: Tensor) -> float:
-    """Share of the convolutions' operations that are depthwise, which no machine does at its full rate."""
-    totals = [0, 0]
-
-    def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        groups, weight = getattr(module, "groups", None), getattr(module, "weight", None)
-        if groups is not None and weight is not None and weight.dim() == 4:
-            totals[groups > 1] += 2 * output.numel() * weight[0].numel()
-
-    hooks = [module.register_forward_hook(count) for module in network.modules()]
-    with torch.inference_mode():
-        network(pixels)
-    for hook in hooks:
-        hook.remove()
-    return totals[1] / max(sum(totals), 1)

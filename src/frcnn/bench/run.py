@@ -159,7 +159,7 @@ def workload_section(
     members = contenders(workload, bf16, plan.compiled)
     steps = make_steps(workload, members)
     times = take_turns(steps, device, plan.rounds, 0.0 if plan.quick else SECONDS[workload.task])
-    flops = convolution_flops(steps["frcnn fp32"])
+    flops = convolution_flops(steps["torchvision fp32"])  # the same network
     rows = [
         _row(contender, times[contender.name], workload, flops / rates[contender.format])
         for contender in members
