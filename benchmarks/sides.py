@@ -99,6 +99,7 @@ def ours(bench: Bench, dataset: str, settings: Sequence[str], train: str, test: 
     training = [*command, "train", data, "--bad-boxes", "drop", "--train", train, "--val", "none", *settings]
     training += ["--out", str(folder.parent), "--name", folder.name]
     testing = [*command, "eval", str(folder), data, "--split", test, "--bad-boxes", "drop", "--json"]
+    testing += ["--precision", "fp32"]  # as the rival is evaluated
     return _run(bench, key, training, testing)
 
 
