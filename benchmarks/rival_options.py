@@ -20,6 +20,7 @@ def add_training(parser: argparse.ArgumentParser) -> None:
         "--norm", choices=("eval", "frozen"), default="eval", help="form of the fixed batch norm"
     )
     parser.add_argument("--weight-decay", type=float, default=1e-4)
+    parser.add_argument("--clip", type=float, default=10.0, help="largest norm of the gradient; 0: none")
     parser.add_argument("--warmup", type=int, default=100, help="steps; at most a tenth of the run")
     parser.add_argument("--ema", type=float, default=0.0, help="decay of averaged weights; 0: none")
     parser.add_argument("--min-size", type=int, nargs="+", default=[320], help="several: one is drawn")
