@@ -61,7 +61,7 @@ def test_a_section_is_frozen() -> None:
         ("backbone.weights=a=b.pth", "backbone", "weights", "a=b.pth"),
         ("rpn.nms_iou=0.6", "proposals", "nms_iou", 0.6),
         ("model.rpn.nms_iou=0.6", "proposals", "nms_iou", 0.6),
-        ("roi.class_agnostic=true", "roi", "class_agnostic", True),
+        ("roi.aligned=true", "roi", "aligned", True),
     ],
 )
 def test_settings(setting: str, section: str, field: str, value: object) -> None:
@@ -103,7 +103,7 @@ def test_a_later_setting_wins_and_the_base_stays_as_it_was() -> None:
         ("anchors.sizes=[[8], [8], [8], [8], [8, 9]]", "same number of sizes"),
         ("fpn.channels=0", "anchors.sizes for 5 levels, the features have 4"),
         ("roi.pool=pool", "works on a single level"),
-        ("roi.pool=max", "roi.pool: input should be 'align' or 'pool' (got 'max')"),
+        ("roi.pool=max", "roi.pool: input should be 'roialign' or 'roipool' (got 'max')"),
         ("roi.negative_iou=[0.5, 0.1]", "low below high"),
         ("roi.negative_iou=[0, 1.5]", "roi.negative_iou.1"),
         ("roi.delta_weights=[1, 1, 0, 1]", "roi.delta_weights.2: input should be greater than 0 (got 0)"),

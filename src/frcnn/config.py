@@ -7,17 +7,23 @@ configuration in milliseconds.
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 IgnorePolicy = Literal["ignore", "object", "background"]
-IgnoreRule = Literal["ioa", "iou"]
-BoxLoss = Literal["smooth_l1", "l1", "giou"]
+IgnoreRule = Literal["ioa", "iou", "by_kind"]
+BoxLoss = Literal["smooth_l1", "l1", "giou", "ciou"]
+Normaliser = Literal["sampled", "positives", "batch_size"]
+Sampling = Literal["per_image", "per_batch"]
 Positive = Annotated[float, Field(gt=0)]
 Pixels = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Weights4 = tuple[Positive, Positive, Positive, Positive]
+Factor = Annotated[float, Field(ge=0)]
+Factors4 = tuple[Factor, Factor, Factor, Factor]
+MAX_LOG_SCALE = math.log(1000 / 16)
 
 
 class Section(BaseModel):
@@ -33,6 +39,12 @@ class DataConfig(Section):
     """Share of the pictures held out where the data set names no validation split."""
     difficult: IgnorePolicy = "ignore"
     """VOC ``difficult`` objects."""
+    crowd: IgnorePolicy = "ignore"
+    """COCO ``iscrowd`` regions."""
+    dontcare: IgnorePolicy = "ignore"
+    """KITTI ``DontCare`` regions; they have no class, so ``object`` is refused."""
+    rename: dict[str, str] = {}
+    """Other names for classes; ``*`` stands for all that are not named: ``{"*": person}`` merges all."""
     bad_boxes: Literal["error", "drop"] = "error"
     """Boxes without area, not finite or fully outside."""
     on_bad_image: Literal["error", "skip"] = "error"
@@ -140,6 +152,8 @@ class RpnConfig(Section):
 
     first_level: int = Field(0, ge=0)
     """Finest level that has anchors; RoIs are pooled from all."""
+    output_kernel: Literal[1, 3] = 1
+    """Side of the output convolutions; 3 in reference system S2."""
     objectness: Literal["sigmoid", "softmax"] = "sigmoid"
     channel_order: Literal["interleaved", "grouped"] = "interleaved"
     """Of the two-way softmax's channels: per anchor, or all background then all foreground."""
@@ -149,18 +163,35 @@ class RpnConfig(Section):
     """Number of 3x3 convolutions before the outputs."""
     positive_iou: float = Field(0.7, ge=0, le=1)
     negative_iou: float = Field(0.3, ge=0, le=1)
+    negative_at_edge: bool = False
+    """An IoU of exactly ``negative_iou`` is background (S2), not neutral (the paper)."""
     best_anchor: bool = True
     """The anchors with an object's best overlap are positive whatever that is (above 0)."""
     inside_only: bool = False
     """Only anchors inside the picture are trained."""
     batch_size: int = Field(256, gt=0)
     positive_fraction: float = Field(0.5, gt=0, le=1)
+    sampling: Sampling = "per_image"
+    """``per_batch``: ``batch_size`` times the pictures are drawn from all pictures together (S2)."""
+    class_normaliser: Literal["sampled", "batch_size"] = "sampled"
+    """The losses are divided by what was drawn, by the positives, or by what should have been drawn (S2)."""
     box_loss: Literal["smooth_l1", "l1"] = "smooth_l1"
     beta: float = Field(1 / 9, ge=0)
-    box_normaliser: Literal["sampled", "positives"] = "sampled"
+    box_normaliser: Normaliser = "sampled"
     box_weight: float = Field(1.0, ge=0)
+    inside_weights: Factors4 = (1.0, 1.0, 1.0, 1.0)
+    """On the difference of each delta to its target, before the loss (Fast R-CNN's reference code) ..."""
+    outside_weights: Factors4 = (1.0, 1.0, 1.0, 1.0)
+    """... and on each delta's loss."""
     delta_weights: Weights4 = (1.0, 1.0, 1.0, 1.0)
+    max_log_scale: Positive = MAX_LOG_SCALE
+    """Largest logarithm by which a decoded side grows; log(224 / 8) in S2."""
     ignore_rule: IgnoreRule = "ioa"
+    """Which anchors ignored boxes take out: those that lie in them by more than half (``ioa``, for regions),
+    those that they would make positive (``iou``, for hard objects), or each box by what it is (``by_kind``).
+    """
+    ignore_wins: bool = False
+    """An anchor that is positive and in a region to ignore is ignored (S1), not trained as an object."""
 
     @model_validator(mode="after")
     def _order(self) -> RpnConfig:
@@ -175,11 +206,14 @@ class ProposalConfig(Section):
     pre_nms_train: int = Field(2000, gt=0)
     """Best anchors of every level before NMS."""
     post_nms_train: int = Field(2000, gt=0)
-    """Proposals of a picture after NMS."""
+    """Proposals after NMS, of a picture or of every level (``post_nms_scope``)."""
     pre_nms_test: int = Field(1000, gt=0)
     post_nms_test: int = Field(1000, gt=0)
     nms_iou: float = Field(0.7, ge=0, le=1)
+    post_nms_scope: Literal["image", "level"] = "image"
     min_size: float = Field(1e-3, ge=0)
+    """Smaller proposals are dropped; pixels of the resized picture, or of the original (``min_size_unit``)."""
+    min_size_unit: Literal["resized", "original"] = "resized"
     min_size_stage: Literal["before_topk", "after_topk"] = "after_topk"
     score_threshold: float = Field(0.0, ge=0, le=1)
 
@@ -187,32 +221,54 @@ class ProposalConfig(Section):
 class RoiConfig(Section):
     """The second stage: pooling, head, training and post-processing."""
 
-    pool: Literal["align", "pool"] = "align"
+    pool: Literal["roialign", "roipool"] = "roialign"
+    pool_edges: Literal["round", "truncate"] = "round"
+    """How ``roipool`` cuts boxes to whole cells: as torchvision's operator, or as reference system S3."""
     output_size: int = Field(7, gt=0)
     sampling_ratio: int = Field(2, gt=0)
     aligned: bool = False
-    head: Literal["two_fc", "vgg", "conv_fc"] = "two_fc"
+    head: Literal["two_fc", "vgg", "conv_fc", "conv"] = "two_fc"
     hidden: int = Field(1024, gt=0)
     """Width of the fully connected layers."""
     convs: int = Field(4, ge=0)
-    """Convolutions (256 channels, batch norm) of the ``conv_fc`` head."""
+    """Convolutions of the ``conv_fc`` head (256 channels, batch norm) and of the ``conv`` head (no norm, no
+    fully connected layer)."""
+    conv_channels: int = Field(64, gt=0)
+    """Of the ``conv`` head."""
     dropout: float = Field(0.0, ge=0, lt=1)
-    class_agnostic: bool = False
+    box_regression: Literal["per_class", "agnostic", "none"] = "per_class"
+    """``none``: detections are the proposals' boxes (S2)."""
     cascade: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = ()
     """IoU from which a RoI is positive in each further stage (Cascade R-CNN); none: one stage."""
-    gt_proposals: Literal["exact", "none"] = "exact"
-    """Whether the objects themselves join the proposals in training."""
+    gt_proposals: Literal["exact", "jittered", "none"] = "exact"
+    """Whether the objects themselves join the proposals in training, or copies with moved sides (S1)."""
+    gt_jitter: float = Field(0.025, ge=0, lt=0.5)
+    """Largest shift of a side of a jittered copy, as a share of the object's width or height."""
     positive_iou: float = Field(0.5, ge=0, le=1)
+    positive_at_edge: bool = True
+    """An IoU of exactly ``positive_iou`` is positive (the paper), not background (S2)."""
     negative_iou: tuple[Share, Share] = (0.0, 0.5)
     """Background RoIs have a best overlap in [low, high)."""
     batch_size: int = Field(512, gt=0)
     positive_fraction: float = Field(0.25, gt=0, le=1)
+    sampling: Sampling = "per_image"
+    class_weights: tuple[Factor, ...] = ()
+    """Of the classes in their order, background last, in the classification loss; none: all equal."""
+    background_weight: Literal["fixed", "fg_over_bg"] = "fixed"
+    """``fg_over_bg``: background counts as much as there are objects for each background RoI drawn (S1)."""
     box_loss: BoxLoss = "smooth_l1"
     beta: float = Field(1 / 9, ge=0)
-    box_normaliser: Literal["sampled", "positives"] = "sampled"
+    box_normaliser: Normaliser = "sampled"
     box_weight: float = Field(1.0, ge=0)
+    inside_weights: Factors4 = (1.0, 1.0, 1.0, 1.0)
+    outside_weights: Factors4 = (1.0, 1.0, 1.0, 1.0)
+    """As those of the RPN."""
     delta_weights: Weights4 = (10.0, 10.0, 5.0, 5.0)
+    target_mean: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    target_std: Weights4 = (1.0, 1.0, 1.0, 1.0)
+    """Mean and deviation of the (weighted) deltas in the data: the head learns normalised ones."""
     ignore_rule: IgnoreRule = "ioa"
+    ignore_wins: bool = False
     score_threshold: float = Field(0.05, ge=0, le=1)
     nms_iou: float = Field(0.5, ge=0, le=1)
     max_dets: int = Field(100, gt=0)
@@ -234,7 +290,15 @@ class TrainConfig(Section):
     batch: int = Field(4, gt=0)
     """Pictures of a step on one device."""
     accumulate: int = Field(1, gt=0)
-    optimizer: Literal["sgd", "adamw"] = "sgd"
+    steps: int = Field(0, ge=0)
+    """Length in optimizer steps; 0: ``epochs`` decides. The last epoch may end early."""
+    save_every: int = Field(0, ge=0)
+    """Keep a model file of every so many epochs beside the best and the last; 0: none."""
+    parameters: str = "all"
+    """Which tensors the optimizer holds: ``all``, ``last:8`` for the last eight, or a pattern of names."""
+    freeze: tuple[Literal["backbone", "rpn", "roi"], ...] = ()
+    """Stages that keep their weights; with ``backbone`` also the pyramid."""
+    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
     lr: float = Field(0.02, gt=0)
     """For 16 pictures a step; scaled by the real number."""
     backbone_lr: float = Field(1.0, ge=0)
@@ -258,6 +322,29 @@ class TrainConfig(Section):
     deterministic: bool = False
 
 
+class FcosConfig(Section):
+    """The anchor-free detector that S2 is compared with (Tian et al. 2019); only read by ``detector: fcos``."""
+
+    size_ranges: tuple[tuple[Factor, Factor | None], ...] = ((0, 64), (64, 128), (128, None))
+    """Of every level: a point is positive where its largest distance to the object's sides lies in
+    [low, high]; None: no limit."""
+    convs: int = Field(2, ge=0)
+    """3x3 convolutions of the class branch and of the box branch."""
+    channels: int = Field(64, gt=0)
+    centre_radius: float = Field(0.0, ge=0)
+    """Only points within so many strides of an object's centre are positive; 0: all points inside it."""
+    focal_alpha: Share = 0.25
+    focal_gamma: float = Field(2.0, ge=0)
+    box_loss: Literal["l1", "giou"] = "l1"
+    box_weight: float = Field(1.0, ge=0)
+    centerness_weight: float = Field(1.0, ge=0)
+    pre_nms: int = Field(1000, gt=0)
+    """Best points of every level before NMS."""
+    score_threshold: float = Field(0.05, ge=0, le=1)
+    nms_iou: float = Field(0.6, ge=0, le=1)
+    max_dets: int = Field(100, gt=0)
+
+
 class EvalConfig(Section):
     """Evaluation."""
 
@@ -275,6 +362,8 @@ class Config(Section):
     """Everything that decides what a run does."""
 
     recipe: str = "custom"
+    detector: Literal["two_stage", "rpn", "fcos"] = "two_stage"
+    """``rpn``: proposals alone (S0); ``fcos``: points instead of anchors, one stage."""
     data: DataConfig = DataConfig()
     preprocess: PreprocessConfig = PreprocessConfig()
     backbone: BackboneConfig = BackboneConfig()
@@ -283,12 +372,19 @@ class Config(Section):
     rpn: RpnConfig = RpnConfig()
     proposals: ProposalConfig = ProposalConfig()
     roi: RoiConfig = RoiConfig()
+    fcos: FcosConfig = FcosConfig()
     train: TrainConfig = TrainConfig()
     eval: EvalConfig = EvalConfig()
 
     @model_validator(mode="after")
     def _levels(self) -> Config:
         levels = len(self.backbone.levels) + (self.fpn.channels > 0 and self.fpn.extra_pool)
+        if self.detector == "fcos":
+            if len(self.fcos.size_ranges) != levels:
+                raise ValueError(
+                    f"fcos.size_ranges for {len(self.fcos.size_ranges)} levels, the features have {levels}"
+                )
+            return self
         names = [f"level {i}" for i in range(self.rpn.first_level, levels)]
         if len(self.anchors.sizes) != len(names):
             raise ValueError(
@@ -298,6 +394,13 @@ class Config(Section):
             raise ValueError(
                 f"without a pyramid (fpn.channels 0) one backbone level is used, not {self.backbone.levels}"
             )
-        if self.roi.pool == "pool" and levels != 1:
-            raise ValueError("roi.pool 'pool' works on a single level; use 'align' with a pyramid")
+        if self.detector == "rpn":
+            return self
+        if self.roi.pool == "roipool" and levels != 1:
+            raise ValueError("roi.pool 'roipool' works on a single level; use 'roialign' with a pyramid")
+        if self.roi.box_regression == "none" and self.roi.cascade:
+            raise ValueError(
+                "roi.cascade moves boxes and roi.box_regression 'none' has nothing to move them with; "
+                "leave one of the two out"
+            )
         return self

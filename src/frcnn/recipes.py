@@ -139,7 +139,7 @@ def vgg16() -> Config:
             min_size_stage="before_topk",
         ),
         roi=RoiConfig(
-            pool="pool",
+            pool="roipool",
             head="vgg",
             hidden=4096,
             dropout=0.5,

@@ -16,7 +16,7 @@ CONFIGS = [
     RoiConfig(head="two_fc", hidden=16),
     RoiConfig(head="vgg", hidden=16, dropout=0.5),
     RoiConfig(head="conv_fc", convs=2, hidden=16),
-    RoiConfig(head="two_fc", hidden=16, class_agnostic=True),
+    RoiConfig(head="two_fc", hidden=16, box_regression="agnostic"),
     RoiConfig(head="two_fc", hidden=16, output_size=5),
 ]
 
@@ -32,7 +32,7 @@ def test_shapes(config: RoiConfig, count: int) -> None:
     head = BoxHead(6, 3, config).eval()
     logits, deltas = head(pooled(count, config.output_size))
     assert logits.shape == (count, 4)
-    assert deltas.shape == (count, 1 if config.class_agnostic else 3, 4)
+    assert deltas.shape == (count, 1 if config.box_regression == "agnostic" else 3, 4)
     assert logits.dtype == deltas.dtype == torch.float32
 
 

@@ -62,7 +62,7 @@ def test_same_names_in_another_order_follow_the_names(tmp_path: Path) -> None:
 
 
 def test_class_agnostic_boxes_are_kept(tmp_path: Path) -> None:
-    path, old = saved(tmp_path / "a.safetensors", ("a", "b"), class_agnostic=True)
+    path, old = saved(tmp_path / "a.safetensors", ("a", "b"), box_regression="agnostic")
     new = FasterRCNN(old.config, 5)
     start_from(new, ("v", "w", "x", "y", "z"), path)
     name = "box_head.deltas.weight"

@@ -68,7 +68,7 @@ class BoxHead(nn.Module):
             self.trunk = ConvFc(in_channels, size, config.convs, config.hidden)
         else:
             self.trunk = TwoFc(in_channels * size * size, config.hidden, config.dropout)
-        self.box_classes = 1 if config.class_agnostic else num_classes
+        self.box_classes = 1 if config.box_regression == "agnostic" else num_classes
         self.classes = nn.Linear(self.trunk.out_features, num_classes + 1)
         self.deltas = nn.Linear(self.trunk.out_features, self.box_classes * 4)
         # Fast R-CNN, section 2.3: N(0, 0.01) for classes, N(0, 0.001) for boxes

@@ -25,7 +25,7 @@ def pool_rois(
         config: which operator, and its numbers.
         pooled_levels: only this many maps are pooled from; the extra pooled level serves the RPN alone.
     """
-    if config.pool == "pool":
+    if config.pool == "roipool":
         return roi_pool(features[0], boxes, strides[0], config.output_size)
     maps, steps = features[:pooled_levels], strides[:pooled_levels]
     return pyramid_roi_align(maps, boxes, steps, config.output_size, config.sampling_ratio, config.aligned)
