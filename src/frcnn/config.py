@@ -212,7 +212,7 @@ class ProposalConfig(Section):
     nms_iou: float = Field(0.7, ge=0, le=1)
     post_nms_scope: Literal["image", "level"] = "image"
     min_size: float = Field(1e-3, ge=0)
-    """Smaller proposals are dropped; pixels of the resized picture, or of the original (``min_size_unit``)."""
+    """Smaller proposals are dropped; in pixels of the resized or the original picture (``min_size_unit``)."""
     min_size_unit: Literal["resized", "original"] = "resized"
     min_size_stage: Literal["before_topk", "after_topk"] = "after_topk"
     score_threshold: float = Field(0.0, ge=0, le=1)
@@ -323,7 +323,7 @@ class TrainConfig(Section):
 
 
 class FcosConfig(Section):
-    """The anchor-free detector that S2 is compared with (Tian et al. 2019); only read by ``detector: fcos``."""
+    """FCOS, which S2 is compared with (Tian et al. 2019); read only where ``detector`` is ``fcos``."""
 
     size_ranges: tuple[tuple[Factor, Factor | None], ...] = ((0, 64), (64, 128), (128, None))
     """Of every level: a point is positive where its largest distance to the object's sides lies in
