@@ -6,8 +6,7 @@ gives ids, numbers the classes, applies the policy for flagged boxes, and reads 
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,8 +15,11 @@ from numpy.typing import NDArray
 
 from frcnn.config import DataConfig
 from frcnn.data.findings import Finding, Severity
+from frcnn.data.flags import Flag, flag_finding, policy, refuse_object, without_effect
 from frcnn.data.image import Header, read_headers
-from frcnn.data.sample import Bools, DataError, Dataset, Floats, Ints, Objects, Packed, Pictures, did_you_mean
+from frcnn.data.naming import class_list, new_names, rename_findings, unknown_classes
+from frcnn.data.packed import Packed
+from frcnn.data.sample import Bools, Dataset, Floats, Ints, Objects, Pictures, fill_columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +31,14 @@ class Record:
         annotation: path below the root, "" where there is none.
         declared: (height, width) that the annotation states, or 0.
         boxes: (g, 4) float32, half-open pixels from 0.
-        names: g class names.
-        flagged: (g,) bool: difficult, crowd, DontCare or what the format calls it.
+        names: g class names, as written.
+        flagged: (g,) bool: difficult, crowd or DontCare (``Reading.flag``).
         lines: (g,) int32.
+        truncated: (g,) float32, 0..1.
+        occluded: (g,) int8, 0..3.
+        crowd: (g,) bool.
+
+    The last three are as those of ``sample.Objects`` and may be left out: zeros.
     """
 
     picture: str
@@ -41,16 +48,33 @@ class Record:
     names: tuple[str, ...] = ()
     flagged: Bools = field(default_factory=lambda: np.zeros(0, bool))
     lines: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
+    truncated: Floats = field(default_factory=lambda: np.zeros(0, np.float32))
+    occluded: NDArray[np.int8] = field(default_factory=lambda: np.zeros(0, np.int8))
+    crowd: Bools = field(default_factory=lambda: np.zeros(0, bool))
+
+    def __post_init__(self) -> None:
+        fill_columns(self, len(self.names))
 
 
 @dataclass(frozen=True)
 class Reading:
-    """All that a reader found below ``root``; splits name positions in ``records``."""
+    """All that a reader found.
+
+    Attributes:
+        root: folder that all paths are below.
+        records: the pictures.
+        splits: name -> positions in ``records``.
+        findings: what could not be read.
+        flag: what the format's flagged boxes are called.
+        classless: names that are no class: their boxes, which are flagged, are regions (label -1).
+    """
 
     root: Path
     records: Sequence[Record]
     splits: Mapping[str, Sequence[int]] = field(default_factory=dict)
     findings: Sequence[Finding] = ()
+    flag: Flag = "difficult"
+    classless: frozenset[str] = frozenset()
 
 
 def assemble(
@@ -62,71 +86,58 @@ def assemble(
         reading: from a reader.
         classes: the class list; None: the sorted names of all annotations, whatever their split. One string
             is one class.
-        config: policies for flagged boxes and unreadable pictures; None: the defaults.
+        config: names to change, policies for flagged boxes and unreadable pictures; None: the defaults.
 
     Returns:
         The data set with all pictures, and the findings of reader, class names, flags and headers.
 
     Raises:
-        DataError: for a class list with repeated or empty names.
+        DataError: for a class list with repeated or empty names, and for regions without a class that are to
+            be objects.
     """
     config = config or DataConfig()
     records, root = reading.records, reading.root
-    counts = Counter(name for r in records for name in r.names)
-    names = tuple(sorted(counts)) if classes is None else _class_list(classes)
-    findings = list(reading.findings) + _unknown_classes(records, root, names, counts)
-    findings += _flagged(records, root, config)
+    written = tuple(sorted({name for r in records for name in r.names}))
+    if not reading.classless.isdisjoint(written):
+        refuse_object(config, reading.flag, str(root))
+    renamed = new_names(set(written) - reading.classless, config.rename)
+    names = tuple(sorted(set(renamed.values()))) if classes is None else class_list(classes)
+    findings = list(reading.findings) + unknown_classes(_places(reading), names, renamed)
+    findings += rename_findings(written, config.rename)
+    findings += _flagged(reading, config)
     headers = read_headers([root / r.picture for r in records])
     findings += _unreadable(records, root, headers, config)
-    objects = _objects(records, names, config)
     splits = {name: np.asarray(indices, np.int64) for name, indices in reading.splits.items()}
-    return Dataset(root, root.resolve().name, names, _pictures(records, headers), objects, splits), findings
+    number = {name: i for i, name in enumerate(names)}
+    dataset = Dataset(
+        root,
+        root.resolve().name,
+        names,
+        _pictures(records, headers),
+        _objects(reading, written, [number.get(renamed.get(name, ""), -1) for name in written], config),
+        splits,
+        written,
+    )
+    return dataset, findings
 
 
-def _class_list(classes: str | Sequence[str]) -> tuple[str, ...]:
-    names = (classes,) if isinstance(classes, str) else tuple(classes)
-    names = tuple(n.strip() for n in names)
-    repeated = [n for n, count in Counter(names).items() if count > 1]
-    if not names or "" in names or repeated:
-        what = f"names {repeated[0]!r} twice" if repeated else "is empty or holds an empty name"
-        raise DataError(f"the class list {what}: {', '.join(names)}")
-    return names
+def _places(reading: Reading) -> Iterator[tuple[str, str, int]]:
+    """Name, file and line of every box."""
+    for r in reading.records:
+        place = str(reading.root / r.annotation) if r.names else ""
+        for name, line in zip(r.names, r.lines, strict=True):
+            yield name, place, int(line)
 
 
-def _unknown_classes(
-    records: Sequence[Record], root: Path, names: Sequence[str], counts: Mapping[str, int]
-) -> list[Finding]:
-    known, action = set(names), "correct the annotation, or add the name to the class list"
-    hints = {name: did_you_mean(name, names) for name in counts if name not in known}
+def _flagged(reading: Reading, config: DataConfig) -> list[Finding]:
     found = [
-        Finding(
-            "D07", "error", f'class "{name}" is not in the class list{hints[name]}', place, int(line), action
-        )
-        for place, r in ((str(root / r.annotation), r) for r in records)
-        for name, line in zip(r.names, r.lines, strict=True)
-        if name not in known
-    ]
-    for name in (n for n in names if n not in counts):
-        hint = did_you_mean(name, [c for c in counts if c not in known])
-        if hint:
-            message = f'class "{name}" is in the class list and not in the annotations{hint}'
-            found.append(Finding("D07", "error", message, action="correct the class list"))
-    return found
-
-
-def _flagged(records: Sequence[Record], root: Path, config: DataConfig) -> list[Finding]:
-    action = {
-        "ignore": "kept as ignore regions: neither object nor background",
-        "object": "kept as ordinary objects",
-        "background": "left out: their pixels count as background",
-    }[config.difficult]
-    return [
-        Finding("D20", "note", f'"{name}" is flagged', str(root / r.annotation), int(line), action)
-        for r in records
+        flag_finding(config, reading.flag, name, str(reading.root / r.annotation), int(line))
+        for r in reading.records
         if r.flagged.any()
         for name, line, flag in zip(r.names, r.lines, r.flagged, strict=True)
         if flag
     ]
+    return found + without_effect(config, reading.flag, len(found))
 
 
 def _unreadable(
@@ -161,15 +172,22 @@ def _pictures(records: Sequence[Record], headers: Sequence[Header]) -> Pictures:
     )
 
 
-def _objects(records: Sequence[Record], names: Sequence[str], config: DataConfig) -> Objects:
-    number = {name: i for i, name in enumerate(names)}
-    offsets: Ints = np.cumsum([0, *(len(r.names) for r in records)], dtype=np.int64)
-    labels = np.asarray([number.get(name, -1) for r in records for name in r.names], np.int32)
-    boxes = np.concatenate([np.zeros((0, 4), np.float32), *(r.boxes for r in records)])
-    flagged = np.concatenate([np.zeros(0, bool), *(r.flagged for r in records)])
-    lines = np.concatenate([np.zeros(0, np.int32), *(r.lines for r in records)])
-    ignore = flagged if config.difficult == "ignore" else np.zeros_like(flagged)
-    keep = labels >= 0  # boxes of unknown classes are errors, reported above
-    if config.difficult == "background":
+def _objects(reading: Reading, written: Sequence[str], labels: Sequence[int], config: DataConfig) -> Objects:
+    """The boxes; ``labels`` are those of the names ``written``, -1 for what is no class."""
+    records, chosen = reading.records, policy(config, reading.flag)
+    place = {name: i for i, name in enumerate(written)}
+    index = np.asarray([place[name] for r in records for name in r.names], np.int32)
+    label = np.asarray(labels, np.int32)[index]
+    region = np.asarray([name in reading.classless for name in written], bool)[index]
+    boxes, flagged, lines, truncated, occluded, crowd = (
+        np.concatenate([getattr(Record(""), name), *(getattr(r, name) for r in records)])
+        for name in ("boxes", "flagged", "lines", "truncated", "occluded", "crowd")
+    )
+    ignore = flagged & (chosen == "ignore")
+    keep = (label >= 0) | region  # boxes of unknown classes are errors, reported above
+    if chosen == "background":
         keep &= ~flagged
-    return Objects(offsets, boxes, labels, ignore, lines).keep(keep)
+    offsets: Ints = np.cumsum([0, *(len(r.names) for r in records)], dtype=np.int64)
+    return Objects(offsets, boxes, label, ignore, lines, truncated, occluded, crowd & ignore, index).keep(
+        keep
+    )

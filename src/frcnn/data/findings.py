@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
@@ -46,6 +46,7 @@ class Finding:
         line: line of that file, from 1; 0: no line.
         action: what is done about it, or what to do.
         splits: splits it concerns; empty: decided by ``path``.
+        kind: what it is one of, in the plural ("DontCare boxes"), where the action is said with their number.
     """
 
     code: str
@@ -55,6 +56,7 @@ class Finding:
     line: int = 0
     action: str = ""
     splits: tuple[str, ...] = ()
+    kind: str = ""
 
     @property
     def place(self) -> str:
@@ -66,6 +68,12 @@ class Finding:
 
 
 _RANK: dict[str, int] = {"error": 0, "warn": 1, "note": 2}
+
+
+def group_action(group: Sequence[Finding]) -> str:
+    """What is done about a group, with its number where that is said: ``4 DontCare boxes: ...``."""
+    first = group[0]
+    return f"{len(group)} {first.kind}: {first.action}" if first.kind else first.action
 
 
 @dataclass(frozen=True)
@@ -112,7 +120,7 @@ class CheckReport:
             if len(group) > SHOWN:
                 lines.append(f"    and {len(group) - SHOWN} more")
             if first.action:
-                lines.append(f"    -> {first.action}")
+                lines.append(f"    -> {group_action(group)}")
         return "\n".join(lines)
 
     def summary(self) -> str:

@@ -139,7 +139,8 @@ class Examples(TorchDataset[Example | Failure]):
         black = Image.new("RGB", size[::-1])
         pixels = self._prepare(size, self._config.preprocess, scale, lambda _: black)
         everything = np.array([[0, 0, pixels.shape[2], pixels.shape[1]]], np.float32)
-        nothing = replace(sample, size=size, boxes=everything, labels=np.array([-1]), ignore=np.array([True]))
+        yes = np.array([True])
+        nothing = Sample(sample.path, sample.image_id, size, everything, np.array([-1]), yes, crowd=yes)
         return Example(pixels, nothing, True)
 
 
@@ -252,7 +253,10 @@ def eval_loader(
 
 
 def pad_targets(samples: list[Sample]) -> Targets:
-    """Objects of N pictures as (N, G, ...); label -1 and ``ignore`` False where a picture has fewer."""
+    """Objects of N pictures as (N, G, ...); label -1 and ``ignore`` False where a picture has fewer.
+
+    An ignored crowd loses its class here (label -1): to training it is a region like any other.
+    """
     most = max([len(s.boxes) for s in samples], default=0)
     size = max(-(-most // OBJECT_MULTIPLE), 1) * OBJECT_MULTIPLE
     boxes = np.zeros((len(samples), size, 4), np.float32)
@@ -260,7 +264,8 @@ def pad_targets(samples: list[Sample]) -> Targets:
     ignore = np.zeros((len(samples), size), bool)
     for i, sample in enumerate(samples):
         count = len(sample.boxes)
-        boxes[i, :count], labels[i, :count], ignore[i, :count] = sample.boxes, sample.labels, sample.ignore
+        boxes[i, :count], ignore[i, :count] = sample.boxes, sample.ignore
+        labels[i, :count] = np.where(sample.crowd & sample.ignore, -1, sample.labels)
     return Targets(torch.from_numpy(boxes), torch.from_numpy(labels), torch.from_numpy(ignore))
 
 

@@ -10,14 +10,15 @@ Letters: n pictures, m boxes of all pictures, g boxes of one picture, K classes.
 from __future__ import annotations
 
 import difflib
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from frcnn.data.packed import Packed
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -34,38 +35,12 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f'; did you mean "{near[0]}"?' if near else ""
 
 
-class Packed:
-    """Many strings in one array of bytes with offsets.
-
-    Attributes:
-        text: (total bytes,) uint8.
-        offsets: (n + 1,) int64.
-    """
-
-    __slots__ = ("offsets", "text")
-
-    def __init__(self, strings: Iterable[str]) -> None:
-        encoded = [os.fsencode(s) for s in strings]
-        self.text = np.frombuffer(b"".join(encoded), np.uint8)
-        self.offsets: Ints = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
-
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
-
-    def __getitem__(self, index: int) -> str:
-        start, stop = self.offsets[index : index + 2]
-        return os.fsdecode(self.text[start:stop].tobytes())
-
-    def __iter__(self) -> Iterator[str]:
-        return (self[i] for i in range(len(self)))
-
-    def take(self, indices: Ints) -> Packed:
-        """The chosen strings, in the given order."""
-        return Packed(self[int(i)] for i in indices)
-
-    def bytes_used(self) -> int:
-        """Memory of the two arrays."""
-        return self.text.nbytes + self.offsets.nbytes
+def fill_columns(record: object, count: int) -> None:
+    """Give those of the columns below that a frozen record was made without ``count`` zeros."""
+    for name in ("truncated", "occluded", "crowd", "written"):
+        values = getattr(record, name, None)
+        if values is not None and count and not len(values):
+            object.__setattr__(record, name, np.zeros(count, values.dtype))
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,9 +90,17 @@ class Objects:
         offsets: (n + 1,) int64.
         boxes: (m, 4) float32, (x1, y1, x2, y2), half-open, pixels of the picture with its EXIF rotation
             applied.
-        labels: (m,) int32, 0..K-1.
+        labels: (m,) int32, 0..K-1; -1 for a region without a class.
         ignore: (m,) bool, boxes that are neither object nor background.
         lines: (m,) int32, line of the annotation file where the object begins; 0: not known.
+        truncated: (m,) float32, share of the object beyond the picture's border, 0..1; where the format has
+            a flag only, 0 or 1.
+        occluded: (m,) int8, 0 fully visible, 1 partly, 2 largely hidden, 3 not known.
+        crowd: (m,) bool, regions that may hold any number of objects: a detection is inside by the share of
+            its own area.
+        written: (m,) int32, the class as the annotation has it: a position in ``Dataset.written``.
+
+    The last four may be left out: zeros.
     """
 
     offsets: Ints
@@ -125,6 +108,13 @@ class Objects:
     labels: NDArray[np.int32]
     ignore: Bools
     lines: NDArray[np.int32]
+    truncated: Floats = field(default_factory=lambda: np.zeros(0, np.float32))
+    occluded: NDArray[np.int8] = field(default_factory=lambda: np.zeros(0, np.int8))
+    crowd: Bools = field(default_factory=lambda: np.zeros(0, bool))
+    written: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
+
+    def __post_init__(self) -> None:
+        fill_columns(self, len(self.boxes))
 
     def owners(self) -> Ints:
         """(m,) int64: the picture of every box."""
@@ -134,13 +124,17 @@ class Objects:
         """The boxes of the chosen pictures."""
         counts = np.diff(self.offsets)[indices]
         offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        rows = np.arange(offsets[-1]) + np.repeat(self.offsets[indices] - offsets[:-1], counts)
-        return Objects(offsets, self.boxes[rows], self.labels[rows], self.ignore[rows], self.lines[rows])
+        return self._rows(
+            offsets, np.arange(offsets[-1]) + np.repeat(self.offsets[indices] - offsets[:-1], counts)
+        )
 
     def keep(self, mask: Bools) -> Objects:
         """The boxes (m,) where ``mask`` is true; the pictures stay."""
         offsets = np.concatenate([[0], np.cumsum(mask)])[self.offsets].astype(np.int64)
-        return Objects(offsets, self.boxes[mask], self.labels[mask], self.ignore[mask], self.lines[mask])
+        return self._rows(offsets, mask)
+
+    def _rows(self, offsets: Ints, rows: Ints | Bools) -> Objects:
+        return Objects(offsets, *(getattr(self, column.name)[rows] for column in fields(self)[1:]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,8 +146,13 @@ class Sample:
         image_id: 1..n over the whole data set.
         size: (height, width) with the EXIF rotation applied.
         boxes: (g, 4) float32, (x1, y1, x2, y2), half-open pixels from 0.
-        labels: (g,) int64, 0..K-1.
+        labels: (g,) int64, 0..K-1; -1 for a region without a class.
         ignore: (g,) bool.
+        truncated: (g,) float32, 0..1.
+        occluded: (g,) int8, 0..3.
+        crowd: (g,) bool.
+
+    The last three are as those of ``Objects`` and may be left out: zeros.
     """
 
     path: Path
@@ -162,6 +161,12 @@ class Sample:
     boxes: Floats
     labels: Ints
     ignore: Bools
+    truncated: Floats = field(default_factory=lambda: np.zeros(0, np.float32))
+    occluded: NDArray[np.int8] = field(default_factory=lambda: np.zeros(0, np.int8))
+    crowd: Bools = field(default_factory=lambda: np.zeros(0, bool))
+
+    def __post_init__(self) -> None:
+        fill_columns(self, len(self.boxes))
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,6 +180,7 @@ class Dataset:
         pictures: the picture files.
         objects: the boxes.
         splits: name -> (k,) int64 positions in this data set.
+        written: the class names of the annotations, before any were renamed or left out.
     """
 
     root: Path
@@ -183,6 +189,7 @@ class Dataset:
     pictures: Pictures
     objects: Objects
     splits: Mapping[str, Ints] = field(default_factory=dict)
+    written: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.pictures.ids)
@@ -200,6 +207,9 @@ class Dataset:
             self.objects.boxes[rows].copy(),  # the caller may change its copy, never the data set
             self.objects.labels[rows].astype(np.int64),
             self.objects.ignore[rows].copy(),
+            self.objects.truncated[rows].copy(),
+            self.objects.occluded[rows].copy(),
+            self.objects.crowd[rows].copy(),
         )
 
     def __iter__(self) -> Iterator[Sample]:

@@ -16,6 +16,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from frcnn.data import vocxml
 from frcnn.data.assemble import Reading, Record
 from frcnn.data.findings import Finding
@@ -102,8 +104,15 @@ def _read_file(
         return [*findings, Finding("D09", "error", message, place, 0, "remove one of the two files")]
     boxes = vocxml.from_one_based(content.corners)
     of_picture[picture] = Record(
-        picture, file, content.size, boxes, content.names, content.difficult, content.lines
-    )  # fmt: skip
+        picture,
+        file,
+        content.size,
+        boxes,
+        content.names,
+        content.difficult,
+        content.lines,
+        content.truncated.astype(np.float32),
+    )
     return findings
 
 

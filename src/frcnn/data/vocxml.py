@@ -45,6 +45,7 @@ class VocFile:
         names: class of every object.
         corners: (g, 4) float64, xmin, ymin, xmax, ymax as written.
         difficult: (g,) bool.
+        truncated: (g,) bool.
         lines: (g,) int32.
         problems: what could not be read.
     """
@@ -55,6 +56,7 @@ class VocFile:
     names: tuple[str, ...] = ()
     corners: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 4)))
     difficult: Bools = field(default_factory=lambda: np.zeros(0, bool))
+    truncated: Bools = field(default_factory=lambda: np.zeros(0, bool))
     lines: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
     problems: tuple[Problem, ...] = ()
 
@@ -124,6 +126,7 @@ def _understand(target: _Target) -> VocFile:
     result.names = tuple(values["name"] for _, values in good)
     result.corners = np.asarray([[float(v[c]) for c in _CORNERS] for _, v in good], np.float64).reshape(-1, 4)
     result.difficult = np.asarray([_is_true(values.get("difficult", "")) for _, values in good], bool)
+    result.truncated = np.asarray([_is_true(values.get("truncated", "")) for _, values in good], bool)
     result.lines = np.asarray([line for line, _ in good], np.int32)
     result.problems = tuple(
         Problem(item.line, reason) for item, reason in zip(target.objects, reasons, strict=True) if reason

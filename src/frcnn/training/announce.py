@@ -11,10 +11,10 @@ from torch import nn
 
 from frcnn import boxes as geometry
 from frcnn.config import Config
-from frcnn.data.findings import TITLES, CheckReport
+from frcnn.data.findings import TITLES, CheckReport, group_action
 from frcnn.data.sample import Dataset, Floats
 from frcnn.model.anchors import Anchors, cell_anchors
-from frcnn.model.detector import FasterRCNN
+from frcnn.model.detector import Network
 from frcnn.model.preprocess import target_size
 
 FEW_BOXES = 20
@@ -44,12 +44,12 @@ def check_notes(report: CheckReport) -> list[str]:
     """What the data check found and what becomes of it, a line for every kind."""
     return [
         f"{group[0].code} {TITLES.get(group[0].code, '')} ({len(group)})"
-        + (f": {group[0].action}" if group[0].action else "")
+        + (f": {group_action(group)}" if group[0].action else "")
         for group in report.groups()
     ]
 
 
-def model_lines(network: FasterRCNN, config: Config) -> tuple[str, str]:
+def model_lines(network: Network, config: Config) -> tuple[str, str]:
     """What is trained and what is frozen; how pictures are prepared."""
     trainable = sum(p.numel() for p in network.parameters() if p.requires_grad)
     frozen = sum(p.numel() for p in network.parameters() if not p.requires_grad)
@@ -74,7 +74,7 @@ def model_lines(network: FasterRCNN, config: Config) -> tuple[str, str]:
     )
 
 
-def model_notes(network: FasterRCNN, config: Config) -> list[str]:
+def model_notes(network: Network, config: Config) -> list[str]:
     """Sentences about settings that usually do not go together."""
     notes = [f"part {name} is replaced: not compiled" for name in network.parts.replaced]
     trained = any(
@@ -89,7 +89,7 @@ def model_notes(network: FasterRCNN, config: Config) -> list[str]:
     return notes
 
 
-def anchor_lines(train: Dataset, network: FasterRCNN, config: Config) -> tuple[str, bool]:
+def anchor_lines(train: Dataset, network: Network, config: Config) -> tuple[str, bool]:
     """How well the anchors cover the objects at training size.
 
     Returns:
