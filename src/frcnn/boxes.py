@@ -107,6 +107,26 @@ def _each(deltas: Tensor, weights: Weights, apply: Callable[[Tensor, float], Ten
     return torch.stack([apply(d, w) for d, w in zip(deltas.unbind(-1), weights, strict=True)], dim=-1)
 
 
+def ciou(a: Tensor, b: Tensor) -> Tensor:
+    """Complete IoU of paired boxes a (..., 4) and b (..., 4) -> (...) (Zheng et al. 2020, equation 10).
+
+    IoU, less the distance of the centres as a share of the hull's diagonal, less a term for other proportions
+    (whose weight carries no gradient, as in the paper).
+    """
+    a, b = a.float(), b.float()
+    size = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp(min=0)
+    hull = (torch.maximum(a[..., 2:], b[..., 2:]) - torch.minimum(a[..., :2], b[..., :2])).clamp(min=1e-6)
+    shared = size[..., 0] * size[..., 1]
+    overlap = shared / (area(a) + area(b) - shared).clamp(min=1e-6)
+    apart = ((a[..., :2] + a[..., 2:] - b[..., :2] - b[..., 2:]) / 2).square().sum(-1)
+    sides_a, sides_b = ((box[..., 2:] - box[..., :2]).clamp(min=1e-6) for box in (a, b))
+    angle = torch.atan(sides_b[..., 0] / sides_b[..., 1]) - torch.atan(sides_a[..., 0] / sides_a[..., 1])
+    shape = 4 / math.pi**2 * angle.square()
+    with torch.no_grad():
+        weight = shape / (1 - overlap + shape).clamp(min=1e-6)
+    return overlap - apart / hull.square().sum(-1) - weight * shape
+
+
 def giou(a: Tensor, b: Tensor) -> Tensor:
     """Generalised IoU of paired boxes a (..., 4) and b (..., 4) -> (...) in [-1, 1] (Rezatofighi et al.
     2019).

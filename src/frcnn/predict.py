@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from frcnn.config import Config
 from frcnn.inputs import Picture, Rgb, as_list, collate_targets, read_picture
 from frcnn.model.compiled import Mode, check_compile, compile_detector
-from frcnn.model.detector import FasterRCNN, detect
+from frcnn.model.detector import Network, build_network, detect
 from frcnn.model.parts import BoxHeadFactory, LossFunction, Matcher, Parts, RpnHeadFactory, Sampler
 from frcnn.model.postprocess import Limits
 from frcnn.model.preprocess import Size, pad_batch, resize_image, target_size
@@ -39,7 +39,7 @@ class Detector:
         notes: what was loaded or frozen when it was made, a line each.
     """
 
-    model: FasterRCNN
+    model: Network
     config: Config
     classes: tuple[str, ...]
     thresholds: tuple[float, ...] | None = None
@@ -84,7 +84,7 @@ class Detector:
         names = _class_names(classes)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            model = FasterRCNN(config, len(names), parts)
+            model = build_network(config, len(names), parts)
         loaded = load_pretrained(model)
         model.eval()
         return cls(model, config, names, notes=(str(loaded),) if loaded else ())
@@ -98,7 +98,7 @@ class Detector:
             CheckpointError: when the file cannot be used; weights are never loaded in part.
         """
         stored = load_checkpoint(path)
-        model = FasterRCNN(stored.config, len(stored.classes), parts)
+        model = build_network(stored.config, len(stored.classes), parts)
         restore(model, stored.state, str(path))
         model.eval()
         return cls(model, stored.config, stored.classes, stored.thresholds, stored.metrics)
@@ -124,7 +124,7 @@ class Detector:
         """
         names = _class_names(classes)
         config = import_config(source, arch, bn_eps)
-        model = FasterRCNN(config, len(names))
+        model = build_network(config, len(names))
         restore(model, import_state(source, config), f"torchvision's {arch}")
         model.eval()
         eps = config.backbone.norm_eps

@@ -62,12 +62,15 @@ class ImageBatch(TensorRecord):
         sizes: (N, 2) float32, true (height, width) after resizing, before padding.
         scales: (N, 2) float32, resized / original per axis (y, x).
         original_sizes: (N, 2) float32, (height, width) of the picture as the user knows it.
+        given: (N, P, 4) float32, proposals from elsewhere in pixels of the resized pictures, best first,
+            padded with boxes without area; the second stage then looks there and not where the RPN points.
     """
 
     pixels: Tensor
     sizes: Tensor
     scales: Tensor
     original_sizes: Tensor
+    given: Tensor | None = None
 
     def __len__(self) -> int:
         """Number of images."""
@@ -195,29 +198,79 @@ class Noise(TensorRecord):
     Attributes:
         rpn: (N, A).
         roi: (N, P + G): proposals, then objects.
+        jitter: (N, G, 4): moves the sides of the objects' copies among the proposals; None: exact copies.
     """
 
     rpn: Tensor
     roi: Tensor
+    jitter: Tensor | None = None
 
 
 @dataclass(frozen=True)
-class Losses(TensorRecord):
-    """The four losses of a step, weighted as they enter the total. Scalars, float32."""
+class LossRecord(TensorRecord):
+    """Base of the losses of a step, weighted as they enter the total. Scalars, float32."""
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """Of the losses, in order."""
+        return tuple(f.name for f in fields(cls))
+
+    def parts(self) -> tuple[Tensor, ...]:
+        """The losses, in order."""
+        return tuple(getattr(self, name) for name in self.names())
+
+    @property
+    def total(self) -> Tensor:
+        """Their sum."""
+        return torch.stack(self.parts()).sum()
+
+    def as_dict(self) -> dict[str, Tensor]:
+        """The losses and their sum by name."""
+        return dict(zip(self.names(), self.parts(), strict=True)) | {"total": self.total}
+
+
+@dataclass(frozen=True)
+class Losses(LossRecord):
+    """The four losses of a detector of two stages."""
 
     rpn_objectness: Tensor
     rpn_box: Tensor
     roi_class: Tensor
     roi_box: Tensor
 
-    @property
-    def total(self) -> Tensor:
-        """Sum of the four."""
-        return self.rpn_objectness + self.rpn_box + self.roi_class + self.roi_box
 
-    def as_dict(self) -> dict[str, Tensor]:
-        """The four losses and their sum by name."""
-        return {f.name: getattr(self, f.name) for f in fields(self)} | {"total": self.total}
+@dataclass(frozen=True)
+class RpnLosses(LossRecord):
+    """The losses of a region proposal network alone."""
+
+    rpn_objectness: Tensor
+    rpn_box: Tensor
+
+
+@dataclass(frozen=True)
+class FcosLosses(LossRecord):
+    """The losses of FCOS."""
+
+    fcos_class: Tensor
+    fcos_box: Tensor
+    fcos_centerness: Tensor
+
+
+@dataclass(frozen=True)
+class RoiCounts(TensorRecord):
+    """How many RoIs of a step the second stage got right. Scalars, float32, no gradient.
+
+    Attributes:
+        tp: foreground RoIs given their class.
+        tf: background RoIs given to the background.
+        fg: foreground RoIs.
+        bg: background RoIs.
+    """
+
+    tp: Tensor
+    tf: Tensor
+    fg: Tensor
+    bg: Tensor
 
 
 @dataclass(frozen=True)
@@ -259,7 +312,8 @@ class Trace(TensorRecord):
         train_proposals: proposals under the training limits (training).
         rois: the RoIs that the second stage, the first of a cascade, was trained with (training).
         train_class_logits, train_deltas: (N, R, K + 1) and (N, R, K or 1, 4) of those RoIs (training).
-        losses: the four losses (training).
+        losses: the losses (training).
+        counts: how many RoIs the (first) box head got right (training).
         proposals: proposals under the test limits (detection).
         moved: (N, P, 4) where the last stage looked: the proposals' boxes, or what a cascade made of them
             (detection).
@@ -278,7 +332,8 @@ class Trace(TensorRecord):
     rois: RoiSamples | None = None
     train_class_logits: Tensor | None = None
     train_deltas: Tensor | None = None
-    losses: Losses | None = None
+    losses: LossRecord | None = None
+    counts: RoiCounts | None = None
     proposals: Proposals | None = None
     moved: Tensor | None = None
     pooled: Tensor | None = None
@@ -293,8 +348,9 @@ class Output(TensorRecord):
     both.
     """
 
-    losses: Losses | None
+    losses: LossRecord | None
     detections: Detections | None
+    counts: RoiCounts | None = None
 
 
 for _record in (
@@ -307,6 +363,9 @@ for _record in (
     RoiSamples,
     Noise,
     Losses,
+    RpnLosses,
+    FcosLosses,
+    RoiCounts,
     Detections,
     Trace,
     Output,

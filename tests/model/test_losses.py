@@ -123,7 +123,9 @@ def test_roi_losses_look_at_the_true_class_only() -> None:
 
 def test_class_agnostic_boxes_have_one_set() -> None:
     rois, deltas = rois_of([2, 0, 3], 3), torch.randn(1, 3, 1, 4)
-    _, box = roi_losses(rois, torch.zeros(1, 3, 4), deltas, RoiConfig(box_regression="agnostic", box_loss="l1"))
+    _, box = roi_losses(
+        rois, torch.zeros(1, 3, 4), deltas, RoiConfig(box_regression="agnostic", box_loss="l1")
+    )
     torch.testing.assert_close(box, (deltas[0, :2, 0] - rois.box_targets[0, :2]).abs().sum() / 3)
 
 

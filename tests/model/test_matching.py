@@ -142,7 +142,7 @@ def test_regions_ignore_by_area_and_positives_win() -> None:
     labels = match_anchors(ANCHORS, SIZES, targets_of([[region]], [[True]]), RPN).labels
     assert labels.tolist() == [[0, -1, 0]]
     found = overlaps(ANCHORS, targets_of([[region]], [[True]]))
-    assert ignored(found, "ioa", 0.7).tolist() == [[False, True, False]]
+    assert ignored(found, 0.7).tolist() == [[False, True, False]]
     both = targets_of([[region, ((40, 40, 60, 60), 2)]], [[True, False]])
     assert match_anchors(ANCHORS, SIZES, both, RPN).labels.tolist() == [[0, 1, 0]], "positives win"
     half = targets_of([[((40, 40, 60, 50), -1)]], [[True]])

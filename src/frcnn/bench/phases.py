@@ -14,11 +14,12 @@ from typing import Any
 import torch
 from torchvision.models.detection import roi_heads as their_heads
 
-import frcnn.model.detector as our_rooms
+import frcnn.model.detector as second_stage
+import frcnn.model.network as network
+import frcnn.model.proposer as first_stage
 import frcnn.predict as our_predict
 from frcnn.bench.steps import OurInference, OurTraining, Step, TheirInference, TheirTraining
 from frcnn.bench.turns import wait
-from frcnn.model.detector import FasterRCNN
 
 PHASES = (
     "decode",
@@ -41,19 +42,19 @@ PHASES = (
 ``matching`` sampling and targets too.
 """
 OTHER = PHASES[-1]
-_OUR_FUNCTIONS = {
-    "normalise": "resize",
-    "select_proposals": "proposals",
-    "match_anchors": "matching",
-    "match_rois": "matching",
-    "sample": "matching",
-    "rpn_targets": "matching",
-    "roi_samples": "matching",
-    "with_objects": "matching",
-    "pool_rois": "RoIAlign",
-    "default_losses": "losses",
-    "postprocess": "post-processing",
-}
+_OUR_FUNCTIONS: tuple[tuple[ModuleType, str, str], ...] = (
+    (network, "normalise", "resize"),
+    (first_stage, "select_proposals", "proposals"),
+    (first_stage, "match_anchors", "matching"),
+    (first_stage, "sample", "matching"),
+    (first_stage, "rpn_targets", "matching"),
+    (second_stage, "match_rois", "matching"),
+    (second_stage, "roi_samples", "matching"),
+    (second_stage, "with_objects", "matching"),
+    (second_stage, "pool_rois", "RoIAlign"),
+    (second_stage, "default_losses", "losses"),
+    (second_stage, "postprocess", "post-processing"),
+)
 
 
 @dataclass(frozen=True)
@@ -162,14 +163,11 @@ def rooms(step: Step) -> list[Room]:
     return places
 
 
-def _our_rooms(model: FasterRCNN) -> list[Room]:
-    places = [Room(our_rooms, name, phase) for name, phase in _OUR_FUNCTIONS.items()]
-    modules = (
-        (model.backbone, "backbone"),
-        (model.fpn, "pyramid"),
-        (model.rpn_head, "RPN"),
-        (model.box_head, "heads"),
-    )
+def _our_rooms(model: network.Network) -> list[Room]:
+    places = [Room(*function) for function in _OUR_FUNCTIONS]
+    modules = [(model.backbone, "backbone"), (model.fpn, "pyramid")]
+    modules += [(module, "RPN") for module in model.stage_modules()["rpn"]]
+    modules += [(head, "heads") for head in model.heads]
     return [*places, *(Room(module, "forward", phase) for module, phase in modules)]
 
 

@@ -31,13 +31,13 @@ def describe() -> list[dict[str, Any]]:
     """A row for every recipe; parameters are counted on networks without memory."""
     import torch
 
-    from frcnn.model.detector import FasterRCNN
+    from frcnn.model.detector import build_network
 
     rows: list[dict[str, Any]] = []
     for name, make in RECIPES.items():
         config: Config = make()
         with torch.device("meta"):
-            network = FasterRCNN(config, CLASSES)
+            network = build_network(config, CLASSES)
         rows.append(
             {
                 "name": name,

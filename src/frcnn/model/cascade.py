@@ -16,8 +16,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from frcnn.boxes import clip, decode_deltas
+from frcnn.boxes import clip
 from frcnn.config import RoiConfig
+from frcnn.model.coding import decode_boxes
 from frcnn.model.matching import match_rois
 from frcnn.model.sampling import roi_samples
 from frcnn.structures import Proposals, RoiSamples, Samples, Targets, TensorRecord
@@ -76,7 +77,7 @@ def move_boxes(
     column = class_logits[..., :-1].argmax(-1)
     column = column if deltas.shape[2] > 1 else torch.zeros_like(column)
     chosen = deltas.gather(2, column[..., None, None].expand(-1, -1, 1, 4))[:, :, 0]
-    return clip(decode_deltas(boxes, chosen, config.delta_weights), sizes)
+    return clip(decode_boxes(boxes, chosen, config), sizes)
 
 
 @torch.no_grad()

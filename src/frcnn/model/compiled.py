@@ -22,7 +22,7 @@ from torch import Tensor
 
 from frcnn.model.buckets import MOST_SIZES, OBJECTS, commonest, fitting, pad_objects, pad_pictures
 from frcnn.model.compiler import CompileError, check_compiler, reason_of
-from frcnn.model.detector import FasterRCNN, Regions, Seen
+from frcnn.model.detector import Network, Regions, Seen
 from frcnn.model.postprocess import Limits
 from frcnn.model.preprocess import Size
 from frcnn.structures import ImageBatch, Noise, Targets, Trace
@@ -49,7 +49,7 @@ class Shape(NamedTuple):
 
 
 def compile_detector(
-    model: FasterRCNN,
+    model: Network,
     mode: Mode = "regional",
     *,
     training: bool = False,
@@ -79,7 +79,7 @@ def compile_detector(
     return model.compiled
 
 
-def check_compile(model: FasterRCNN, mode: Mode) -> None:
+def check_compile(model: Network, mode: Mode) -> None:
     """Find out in seconds, before any work, whether ``compile_detector`` can do what is asked.
 
     Raises:
@@ -105,7 +105,7 @@ class Compiled:
 
     def __init__(
         self,
-        model: FasterRCNN,
+        model: Network,
         mode: Mode,
         training: bool,
         images: int | None,
@@ -157,7 +157,7 @@ class Compiled:
         detect: bool = False,
         limits: Limits | None = None,
     ) -> Trace:
-        """As ``FasterRCNN.trace``, compiled where the shape is. ``step`` leaves out maps, pooled features."""
+        """As ``Network.trace``, compiled where the shape is. ``step`` leaves out maps, pooled features."""
         model = self._model
         if (targets is not None and not detect) != self.training:
             return model.trace(batch, targets, noise, detect, limits)
@@ -185,7 +185,7 @@ class Compiled:
         """The whole path, and of its values those that are needed: each output costs memory."""
         trace = self._model.stages(batch, anchors, targets, noise, limits=limits)
         if targets is not None:
-            return Trace(batch, (), trace.rpn.detach(), losses=trace.losses)
+            return Trace(batch, (), trace.rpn.detach(), losses=trace.losses, counts=trace.counts)
         return replace(trace, batch=batch, features=(), pooled=None)
 
     def _shape(self, batch: ImageBatch, targets: Targets | None) -> Shape:
@@ -243,7 +243,7 @@ class Compiled:
         return text
 
 
-def _check_parts(model: FasterRCNN, mode: Mode) -> None:
+def _check_parts(model: Network, mode: Mode) -> None:
     replaced = model.parts.replaced
     if mode == "step" and replaced:
         raise ValueError(
@@ -252,14 +252,14 @@ def _check_parts(model: FasterRCNN, mode: Mode) -> None:
         )
 
 
-def _compiler(model: FasterRCNN, mode: Mode, graphs: bool | None, backend: str) -> Compiler:
+def _compiler(model: Network, mode: Mode, graphs: bool | None, backend: str) -> Compiler:
     if graphs is None:
         graphs = mode == "regional" and next(model.parameters()).is_cuda and backend == "inductor"
     options: dict[str, Any] | None = {"triton.cudagraphs": True} if graphs else None
     return partial(torch.compile, fullgraph=True, dynamic=False, backend=backend, options=options)
 
 
-def _compile_regions(model: FasterRCNN, compiler: Compiler) -> Regions:
+def _compile_regions(model: Network, compiler: Compiler) -> Regions:
     """The regions; replaced parts in them stay as they are."""
     replaced = model.parts.replaced
     heads = model.heads
@@ -270,6 +270,7 @@ def _compile_regions(model: FasterRCNN, compiler: Compiler) -> Regions:
 
     def see(batch: ImageBatch) -> Seen:
         batch, features = extract(batch)
-        return Seen(batch, features, *model.rpn_head(features[model.looked_at]))
+        logits, deltas = model.rpn_head(features[model.looked_at])  # type: ignore[operator]
+        return Seen(batch, features, logits, deltas)
 
     return Regions(see, classify)

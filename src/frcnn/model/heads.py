@@ -56,6 +56,27 @@ class ConvFc(nn.Module):
         return self.relu(self.fc(hidden.permute(0, 2, 3, 1).flatten(1)))
 
 
+class Convs(nn.Module):
+    """Convolutions with ReLU and nothing after them (reference system S2)."""
+
+    def __init__(self, in_channels: int, size: int, convs: int, width: int) -> None:
+        """Build for (C, P, P) features."""
+        super().__init__()
+        layers: list[nn.Module] = []
+        for i in range(convs):
+            conv = nn.Conv2d(in_channels if i == 0 else width, width, 3, padding=1)
+            nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+            nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
+            layers += [conv, nn.ReLU(inplace=True)]
+        self.convs = nn.Sequential(*layers)
+        self.out_features = (width if convs else in_channels) * size * size
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """(M, C, P, P) -> (M, width P P)."""
+        hidden: Tensor = self.convs(pooled)
+        return hidden.permute(0, 2, 3, 1).flatten(1)
+
+
 class BoxHead(nn.Module):
     """RoI features to class logits and box deltas."""
 
@@ -63,22 +84,29 @@ class BoxHead(nn.Module):
         """Build for features of ``in_channels`` and K classes; background is column K."""
         super().__init__()
         size = config.output_size
-        self.trunk: TwoFc | ConvFc
+        self.trunk: TwoFc | ConvFc | Convs
         if config.head == "conv_fc":
             self.trunk = ConvFc(in_channels, size, config.convs, config.hidden)
+        elif config.head == "conv":
+            self.trunk = Convs(in_channels, size, config.convs, config.conv_channels)
         else:
             self.trunk = TwoFc(in_channels * size * size, config.hidden, config.dropout)
-        self.box_classes = 1 if config.box_regression == "agnostic" else num_classes
+        self.box_classes = {"per_class": num_classes, "agnostic": 1, "none": 0}[config.box_regression]
         self.classes = nn.Linear(self.trunk.out_features, num_classes + 1)
-        self.deltas = nn.Linear(self.trunk.out_features, self.box_classes * 4)
         # Fast R-CNN, section 2.3: N(0, 0.01) for classes, N(0, 0.001) for boxes
         nn.init.normal_(self.classes.weight, std=0.01)
-        nn.init.normal_(self.deltas.weight, std=0.01 if config.head == "vgg" else 0.001)
         nn.init.zeros_(self.classes.bias)
-        nn.init.zeros_(self.deltas.bias)
+        self.deltas: nn.Linear | None = None
+        if self.box_classes:
+            self.deltas = nn.Linear(self.trunk.out_features, self.box_classes * 4)
+            nn.init.normal_(self.deltas.weight, std=0.01 if config.head == "vgg" else 0.001)
+            nn.init.zeros_(self.deltas.bias)
 
     def forward(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
-        """(M, C, P, P) -> class logits (M, K + 1) and deltas (M, K or 1, 4), float32."""
+        """(M, C, P, P) -> class logits (M, K + 1) and deltas (M, K, 1 or 0, 4), float32."""
         hidden = self.trunk(pooled)
+        if self.deltas is None:
+            logits = self.classes(hidden).float()
+            return logits, logits.new_zeros(len(logits), 0, 4)
         deltas = self.deltas(hidden).float().view(-1, self.box_classes, 4)
         return self.classes(hidden).float(), deltas

@@ -15,11 +15,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from frcnn.boxes import decode_deltas, giou
-from frcnn.config import BoxLoss, RoiConfig, RpnConfig
+from frcnn.boxes import ciou, giou
+from frcnn.config import Normaliser, RoiConfig, RpnConfig
 from frcnn.model.cascade import RoiStage, stage_configs
-from frcnn.structures import Losses, RoiSamples, RpnOutput, Samples, TensorRecord
+from frcnn.model.coding import decode_boxes
+from frcnn.structures import Losses, RoiCounts, RoiSamples, RpnOutput, Samples, TensorRecord
 
+ONES = (1.0, 1.0, 1.0, 1.0)
+TINY = torch.finfo(torch.float32).tiny
 STAGE_WEIGHT = 0.5
 """Of each further stage against the one before (Cascade R-CNN's reference code: 1, 0.5, 0.25)."""
 
@@ -73,7 +76,8 @@ def rpn_losses(
 ) -> tuple[Tensor, Tensor]:
     """Objectness and box loss of the sampled anchors: scalars, weighted."""
     valid, foreground = samples.valid, samples.foreground
-    count = valid.sum().clamp(min=1)
+    asked = config.batch_size * len(valid)
+    count = _divisor(config.class_normaliser, valid, foreground, asked)
     if rpn.objectness_logits.dim() == 3:
         logits = rpn.objectness_logits.gather(1, samples.index[..., None].expand(-1, -1, 2))  # (N, S, 2)
         each = F.cross_entropy(logits.flatten(0, 1), foreground.long().flatten(), reduction="none").view_as(
@@ -84,8 +88,8 @@ def rpn_losses(
         each = F.binary_cross_entropy_with_logits(logits, foreground.float(), reduction="none")
     objectness = (each * valid).sum() / count
     deltas = rpn.deltas.gather(1, samples.index[..., None].expand(-1, -1, 4))
-    each_box = _delta_loss(deltas, box_targets, config.box_loss, config.beta)  # (N, S)
-    divisor = count if config.box_normaliser == "sampled" else foreground.sum().clamp(min=1)
+    each_box = _delta_loss(deltas, box_targets, config)  # (N, S)
+    divisor = _divisor(config.box_normaliser, valid, foreground, asked)
     return objectness, config.box_weight * (each_box * foreground).sum() / divisor
 
 
@@ -94,28 +98,79 @@ def roi_losses(
 ) -> tuple[Tensor, Tensor]:
     """Classification and box loss of the sampled RoIs: scalars, weighted.
 
-    The box loss looks at the true class's deltas only, or at the one set of a class-agnostic head.
+    The box loss looks at the true class's deltas only, or at the one set of a class-agnostic head; a head
+    without boxes has none. With class weights the classification loss is divided by the sum of the weights of
+    what was drawn, as in a weighted negative log-likelihood.
     """
     count = rois.valid.sum().clamp(min=1)
-    each = F.cross_entropy(class_logits.flatten(0, 1), rois.labels.clamp(min=0).flatten(), reduction="none")
-    classification = (each.view_as(rois.valid) * rois.valid).sum() / count
+    labels = rois.labels.clamp(min=0)
+    each = F.cross_entropy(class_logits.flatten(0, 1), labels.flatten(), reduction="none").view_as(rois.valid)
+    weights = _class_weights(rois, labels, class_logits.shape[-1], config)
+    if weights is None:
+        classification = (each * rois.valid).sum() / count
+    else:
+        classification = (each * weights).sum() / weights.sum().clamp(min=TINY)
+    if not deltas.shape[2]:
+        return classification, deltas.sum() * 0
     column = (
         torch.where(rois.foreground, rois.labels, 0) if deltas.shape[2] > 1 else torch.zeros_like(rois.labels)
     )
     chosen = deltas.gather(2, column[..., None, None].expand(-1, -1, 1, 4))[:, :, 0]  # (N, R, 4)
-    if config.box_loss == "giou":
-        pred = decode_deltas(rois.boxes, chosen, config.delta_weights)
-        truth = decode_deltas(rois.boxes, rois.box_targets, config.delta_weights)
-        each_box = 1 - giou(pred, truth)
+    if config.box_loss in ("giou", "ciou"):
+        pred = decode_boxes(rois.boxes, chosen, config)
+        truth = decode_boxes(rois.boxes, rois.box_targets, config)
+        each_box = 1 - (giou if config.box_loss == "giou" else ciou)(pred, truth)
     else:
-        each_box = _delta_loss(chosen, rois.box_targets, config.box_loss, config.beta)
-    divisor = count if config.box_normaliser == "sampled" else rois.foreground.sum().clamp(min=1)
+        each_box = _delta_loss(chosen, rois.box_targets, config)
+    asked = config.batch_size * len(rois.valid)
+    divisor = _divisor(config.box_normaliser, rois.valid, rois.foreground, asked)
     each_box = torch.where(rois.foreground, each_box, each_box * 0)
     return classification, config.box_weight * each_box.sum() / divisor
 
 
-def _delta_loss(pred: Tensor, target: Tensor, kind: BoxLoss, beta: float) -> Tensor:
+@torch.no_grad()
+def roi_counts(rois: RoiSamples, class_logits: Tensor) -> RoiCounts:
+    """How many RoIs (N, R) got their class, or the background, from logits (N, R, K + 1)."""
+    right = (class_logits.argmax(-1) == rois.labels) & rois.valid
+    background = rois.valid & ~rois.foreground
+    masks = (right & rois.foreground, right & background, rois.foreground, background)
+    return RoiCounts(*(mask.sum().float() for mask in masks))
+
+
+@torch.no_grad()
+def _class_weights(rois: RoiSamples, labels: Tensor, columns: int, config: RoiConfig) -> Tensor | None:
+    """(N, R) weights of what was drawn, 0 where not valid; None where all are equal."""
+    if not config.class_weights and config.background_weight == "fixed":
+        return None
+    background = labels == columns - 1
+    weights = rois.valid.float()
+    if config.class_weights:
+        # one number of the host after the other: as a tensor they would be copied to the device
+        for k, weight in enumerate(config.class_weights):
+            weights = torch.where(labels == k, weights * weight, weights)
+    if config.background_weight == "fg_over_bg":
+        fg, bg = rois.foreground.sum(), (background & rois.valid).sum()
+        weights = torch.where(background, weights * (fg / bg.clamp(min=1)), weights)
+    return weights
+
+
+def _divisor(kind: Normaliser, valid: Tensor, foreground: Tensor, asked: int) -> Tensor | int:
+    """What a summed loss is divided by: what was drawn, its positives, or what should have been drawn."""
+    if kind == "batch_size":
+        return asked
+    return (valid if kind == "sampled" else foreground).sum().clamp(min=1)
+
+
+def _delta_loss(pred: Tensor, target: Tensor, config: RpnConfig | RoiConfig) -> Tensor:
     """Sum over the four deltas -> one value a box."""
-    if kind == "l1" or beta == 0:
-        return F.l1_loss(pred, target, reduction="none").sum(-1)
-    return F.smooth_l1_loss(pred, target, beta=beta, reduction="none").sum(-1)
+    if config.inside_weights != ONES:
+        pred, target = _weigh(pred, config.inside_weights), _weigh(target, config.inside_weights)
+    if config.box_loss == "l1" or config.beta == 0:
+        each = F.l1_loss(pred, target, reduction="none")
+    else:
+        each = F.smooth_l1_loss(pred, target, beta=config.beta, reduction="none")
+    return (each if config.outside_weights == ONES else _weigh(each, config.outside_weights)).sum(-1)
+
+
+def _weigh(deltas: Tensor, weights: tuple[float, float, float, float]) -> Tensor:
+    return torch.stack([d * w for d, w in zip(deltas.unbind(-1), weights, strict=True)], -1)

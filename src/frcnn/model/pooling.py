@@ -26,6 +26,8 @@ def pool_rois(
         pooled_levels: only this many maps are pooled from; the extra pooled level serves the RPN alone.
     """
     if config.pool == "roipool":
+        if config.pool_edges == "truncate":  # whole cells: the operator's rounding then changes nothing
+            boxes = (boxes / strides[0]).floor() * strides[0]
         return roi_pool(features[0], boxes, strides[0], config.output_size)
     maps, steps = features[:pooled_levels], strides[:pooled_levels]
     return pyramid_roi_align(maps, boxes, steps, config.output_size, config.sampling_ratio, config.aligned)

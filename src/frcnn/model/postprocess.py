@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from frcnn.boxes import clip, decode_deltas
+from frcnn.boxes import clip
 from frcnn.config import RoiConfig
+from frcnn.model.coding import decode_boxes
 from frcnn.ops import nms_mask
 from frcnn.structures import Detections, ImageBatch, Proposals
 
@@ -51,7 +52,7 @@ def postprocess(
     Args:
         proposals: (N, P).
         class_logits: (N, P, K + 1), background last.
-        deltas: (N, P, K or 1, 4).
+        deltas: (N, P, K, 1 or 0, 4).
         batch: for true and original sizes.
         config: thresholds and counts.
         limits: replace some of them.
@@ -70,11 +71,10 @@ def postprocess(
 
     # 2. decode only those
     rows = torch.arange(n, device=pair.device)[:, None]
-    column = labels if deltas.shape[2] > 1 else torch.zeros_like(labels)
-    boxes = decode_deltas(
-        proposals.boxes[rows, roi_index], deltas.detach()[rows, roi_index, column], config.delta_weights
-    )
-    boxes = clip(boxes, batch.sizes)
+    boxes = proposals.boxes[rows, roi_index]
+    if deltas.shape[2]:  # else the head gives classes only
+        column = labels if deltas.shape[2] > 1 else torch.zeros_like(labels)
+        boxes = clip(decode_boxes(boxes, deltas.detach()[rows, roi_index, column], config), batch.sizes)
     valid = (scores >= 0) & ((boxes[..., 2:] - boxes[..., :2]) >= config.min_size).all(-1)
 
     # 3. NMS within each class, then the best of what survives
@@ -88,6 +88,27 @@ def postprocess(
     boxes = boxes[rows, order] * ratio.flip(-1).repeat(1, 2)[:, None]  # (x, y, x, y)
     boxes = torch.where(valid[..., None], clip(boxes, batch.original_sizes), 0.0)
     return Detections(boxes, kept.clamp(min=0), labels[rows, order], valid, roi_index[rows, order], exact)
+
+
+@torch.no_grad()
+def propose(
+    proposals: Proposals, batch: ImageBatch, max_dets: int, limits: Limits | None = None
+) -> Detections:
+    """Proposals (N, P) as detections of the one class, scored by objectness, in original pixels."""
+    limits = limits or Limits()
+    n, p = proposals.scores.shape
+    most = min(max_dets if limits.max_dets is None else limits.max_dets, p)
+    boxes, scores, valid = (t[:, :most] for t in (proposals.boxes, proposals.scores, proposals.valid))
+    if limits.floors is not None:
+        valid = valid & (scores >= limits.floors[0])
+    elif limits.score is not None:
+        valid = valid & (scores > limits.score)
+    ratio = batch.original_sizes / batch.sizes  # (N, 2) (y, x)
+    boxes = clip(boxes * ratio.flip(-1).repeat(1, 2)[:, None], batch.original_sizes)
+    boxes, scores = torch.where(valid[..., None], boxes, 0.0), torch.where(valid, scores, 0.0)
+    index = torch.arange(most, device=boxes.device).expand(n, -1)
+    exact = torch.ones(n, dtype=torch.bool, device=boxes.device)
+    return Detections(boxes, scores, torch.zeros_like(index), valid, index, exact)
 
 
 def _wanted(probability: Tensor, config: RoiConfig, limits: Limits) -> Tensor:

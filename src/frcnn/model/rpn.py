@@ -33,8 +33,9 @@ class RpnHead(nn.Module):
                 nn.ReLU(inplace=True),
             ]
         self.conv = nn.Sequential(*layers)
-        self.objectness = nn.Conv2d(width, anchors_per_cell * self.outputs, 1)
-        self.deltas = nn.Conv2d(width, anchors_per_cell * 4, 1)
+        kernel, padding = config.output_kernel, config.output_kernel // 2
+        self.objectness = nn.Conv2d(width, anchors_per_cell * self.outputs, kernel, padding=padding)
+        self.deltas = nn.Conv2d(width, anchors_per_cell * 4, kernel, padding=padding)
         for module in self.modules():
             if isinstance(module, nn.Conv2d) and module.bias is not None:
                 nn.init.normal_(module.weight, std=0.01)

@@ -15,8 +15,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from frcnn.boxes import encode_deltas
+from frcnn.boxes import clip, encode_deltas
 from frcnn.config import RoiConfig
+from frcnn.model.coding import encode_targets
 from frcnn.structures import Matches, Proposals, RoiSamples, Samples, Targets
 
 
@@ -49,6 +50,19 @@ def sample(labels: Tensor, noise: Tensor, count: int, positives: int) -> Samples
 
 
 @torch.no_grad()
+def sample_batch(labels: Tensor, noise: Tensor, count: int, positives: int) -> Samples:
+    """Draw ``count`` times N from all images together, so that an image with few positives leaves room.
+
+    Arguments as those of ``sample``; S is min(N ``count``, A), because one image may hold all that is drawn.
+    """
+    n, a = labels.shape
+    chosen = sample(labels.reshape(1, -1), noise.reshape(1, -1), n * count, n * positives)
+    times = noise.new_zeros(n * a).index_add_(0, chosen.index[0], chosen.valid[0].to(noise.dtype))
+    kept = torch.where((times > 0).view(n, a), labels, -1)
+    return sample(kept, noise, n * count, n * positives)
+
+
+@torch.no_grad()
 def rpn_targets(
     anchors: Tensor,
     matches: Matches,
@@ -64,17 +78,35 @@ def rpn_targets(
 
 
 @torch.no_grad()
-def with_objects(proposals: Proposals, targets: Targets) -> Proposals:
+def with_objects(proposals: Proposals, targets: Targets, boxes: Tensor | None = None) -> Proposals:
     """Proposals (N, P) and after them the real objects -> (N, P + G): early on nothing else would be
     positive.
+
+    ``boxes`` (N, G, 4): copies of the objects that join in their place, for example jittered ones.
     """
     real = targets.real
     return Proposals(
-        torch.cat([proposals.boxes, targets.boxes], 1),
+        torch.cat([proposals.boxes, targets.boxes if boxes is None else boxes], 1),
         torch.cat([proposals.scores, real.float()], 1),
         torch.cat([proposals.level, torch.zeros_like(targets.labels)], 1),
         torch.cat([proposals.valid, real], 1),
     )
+
+
+@torch.no_grad()
+def jittered(boxes: Tensor, noise: Tensor, amount: float, sizes: Tensor) -> Tensor:
+    """Boxes (N, G, 4) with every side moved by up to ``amount`` of the box's width or height.
+
+    An exact copy of an object would have a box loss of 0 (reference system S1).
+
+    Args:
+        boxes: (N, G, 4).
+        noise: (N, G, 4) uniform in [0, 1).
+        amount: largest share.
+        sizes: (N, 2) true picture sizes; the result lies inside.
+    """
+    sides = (boxes[..., 2:] - boxes[..., :2]).repeat(1, 1, 2)  # (N, G, 4): width, height, width, height
+    return clip(boxes + (2 * noise - 1) * amount * sides, sizes)
 
 
 @torch.no_grad()
@@ -101,7 +133,7 @@ def roi_samples(
     gt_labels = _pad_objects(targets.labels, -1).gather(1, gt_index)
     labels = torch.where(samples.foreground, gt_labels, background)
     labels = torch.where(samples.valid, labels, -1)
-    deltas = encode_deltas(boxes, _gather_boxes(targets.boxes, gt_index), config.delta_weights)
+    deltas = encode_targets(boxes, _gather_boxes(targets.boxes, gt_index), config)
     deltas = torch.where(samples.foreground[..., None], deltas, 0.0)
     image = torch.arange(boxes.shape[0], device=boxes.device)[:, None].expand(samples.index.shape)
     return RoiSamples(boxes, image, labels, gt_index, deltas, samples.foreground, samples.valid)

@@ -25,7 +25,7 @@ from frcnn.training.samples import (
     save_validation_batch,
 )
 from frcnn.training.skipped import MOST_SKIPPED, describe_skipped, gather_names
-from frcnn.training.watch import PARTS, TrainingStopped
+from frcnn.training.watch import TrainingStopped
 
 ROWS_PER_EPOCH = 10
 SHOWN_SCORE = 0.5
@@ -255,7 +255,7 @@ class Recorder(pl.Callback):
             "epoch": module.epoch if epoch is None else epoch,
             "step": module.step,
             "lr": module.task.schedule.lr * module.task.schedule.factor(max(module.step - 1, 0)),
-            **{f"train_{name}": losses[name] for name in ("total", *PARTS)},
+            **{f"train_{name}": value for name, value in losses.items() if name != "count"},
             "images_per_second": feed.images_per_second * module.trainer.world_size,
             "data_share": feed.data_share,
         }
@@ -281,7 +281,7 @@ def _ours(module: pl.LightningModule) -> TrainingModule:
 
 def _mean(means: list[dict[str, float]]) -> dict[str, float]:
     total = sum(m["count"] for m in means)
-    return {name: sum(m[name] * m["count"] for m in means) / total for name in ("total", *PARTS)}
+    return {name: sum(m[name] * m["count"] for m in means) / total for name in means[0]}
 
 
 def _line(module: TrainingModule, row: Row, better: bool) -> str:

@@ -9,13 +9,13 @@ from frcnn.config import Config
 from frcnn.data.loader import Loader
 from frcnn.model.buckets import joined, padded_sizes
 from frcnn.model.compiled import compile_detector
-from frcnn.model.detector import FasterRCNN
+from frcnn.model.detector import Network
 
 BATCHES = 256
 """Looked at to choose the sizes, at least; a whole epoch where that is more."""
 
 
-def compile_training(network: FasterRCNN, config: Config, train: Loader) -> None:
+def compile_training(network: Network, config: Config, train: Loader) -> None:
     """Compile the training step of ``network`` for the sizes that the run's batches are going to have.
 
     The choice depends on the data and the configuration alone, so a resumed run makes the same.

@@ -15,7 +15,7 @@ from torch.multiprocessing import ProcessRaisedException
 
 from frcnn.data.loader import Loader
 from frcnn.data.sample import DataError
-from frcnn.model.detector import FasterRCNN
+from frcnn.model.detector import Network
 from frcnn.training.callbacks import Interrupt, Interrupted, Recorder
 from frcnn.training.journal import Journal
 from frcnn.training.keeper import Keeper
@@ -26,7 +26,7 @@ LOGGERS = ("lightning", "lightning.pytorch", "lightning.fabric", "lightning.pyto
 
 
 def fit(
-    network: FasterRCNN,
+    network: Network,
     task: Task,
     loaders: tuple[Loader, Loader | None],
     keeper: Keeper,

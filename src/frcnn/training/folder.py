@@ -12,21 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-COLUMNS = (
-    "epoch",
-    "step",
-    "lr",
-    "train_total",
-    "train_rpn_objectness",
-    "train_rpn_box",
-    "train_roi_class",
-    "train_roi_box",
-    "val_total",
-    "AP",
-    "AP50",
-    "images_per_second",
-    "data_share",
-)
+FIRST, LAST = ("epoch", "step", "lr", "train_total"), ("images_per_second", "data_share")
+"""Columns of every run; between them stand its losses and the metrics of its validation."""
 """Columns of ``metrics.csv``. A row without ``val_total``: within an epoch, or without validation."""
 
 Row = Mapping[str, float | int | None]
@@ -135,9 +122,12 @@ class RunFolder:
     def write_rows(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write ``metrics.csv`` anew: the header and ``rows``; a missing value is an empty field."""
         buffer = io.StringIO()
-        writer = csv.DictWriter(buffer, COLUMNS, lineterminator="\n")
+        found = dict.fromkeys(name for row in rows for name in row if name not in FIRST + LAST)
+        validation = {name: None for name in found if not name.startswith("train_")}
+        columns = (*FIRST, *(name for name in found if name not in validation), *validation, *LAST)
+        writer = csv.DictWriter(buffer, columns, lineterminator="\n")
         writer.writeheader()
-        writer.writerows([{c: _field(row.get(c)) for c in COLUMNS} for row in rows])
+        writer.writerows([{c: _field(row.get(c)) for c in columns} for row in rows])
         write_text(self.metrics, buffer.getvalue())
 
 

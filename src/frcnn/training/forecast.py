@@ -20,7 +20,7 @@ import torch
 from frcnn.config import Config
 from frcnn.data.loader import Batch, Loader
 from frcnn.data.sample import Dataset
-from frcnn.model.detector import FasterRCNN
+from frcnn.model.detector import Network
 from frcnn.model.preprocess import target_size
 from frcnn.precision import Precision
 from frcnn.structures import ImageBatch, Targets
@@ -67,7 +67,7 @@ class Forecast:
 
 
 def measure_run(
-    network: FasterRCNN,
+    network: Network,
     train: Loader,
     val: Loader | None,
     dataset: Dataset,
@@ -199,7 +199,7 @@ def _timed(loader: Loader, step: Callable[[Batch], None]) -> Iterator[tuple[Batc
         yield batch, time.perf_counter() - start
 
 
-def _evaluation(val: Loader, trial: FasterRCNN, step: Callable[[Batch, bool], None]) -> float:
+def _evaluation(val: Loader, trial: Network, step: Callable[[Batch, bool], None]) -> float:
     trial.eval()
     with torch.inference_mode():
         batch = next(iter(val))

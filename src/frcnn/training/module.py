@@ -12,9 +12,9 @@ from torch import Tensor
 from frcnn.config import Config
 from frcnn.data.loader import Batch, Loader
 from frcnn.data.sample import Dataset
-from frcnn.model.detector import FasterRCNN
+from frcnn.model.detector import Network
 from frcnn.precision import Precision
-from frcnn.structures import Detections, Losses, Output
+from frcnn.structures import Detections, LossRecord, Output
 from frcnn.training.compiling import compile_training
 from frcnn.training.ema import Average
 from frcnn.training.feed import Feed, make_loaders
@@ -67,7 +67,7 @@ class TrainingModule(pl.LightningModule):
     """
 
     def __init__(
-        self, network: FasterRCNN, task: Task, loaders: tuple[Loader, Loader | None] | None = None
+        self, network: Network, task: Task, loaders: tuple[Loader, Loader | None] | None = None
     ) -> None:
         """``loaders`` None: each rank makes its own."""
         super().__init__()
@@ -83,7 +83,7 @@ class TrainingModule(pl.LightningModule):
         self._loaders = loaders
         self.fused = False
         self._watch: LossWatch | None = None
-        self._collector = Collector()
+        self._collector = Collector(network.losses.names())
         state = task.resumed
         if state is not None:
             network.load_state_dict(state.network)
@@ -130,7 +130,7 @@ class TrainingModule(pl.LightningModule):
         self.average.network.to(self.device)
         if self.average.network is not self.network:
             self.average.network.eval()
-        self._watch = LossWatch(self.device, self._report_bad_step)
+        self._watch = LossWatch(self.device, self._report_bad_step, self.network.losses.names())
         if self.task.config.train.compile != "none":  # here: a copy in another process is not compiled
             compile_training(self.network, self.task.config, self._pair()[0])
         if self.fused:  # the kernel itself leaves the weights alone where the flag is set
@@ -156,9 +156,10 @@ class TrainingModule(pl.LightningModule):
         if self.network.compiled is not None:
             images, targets = self.network.compiled.fit(images, targets)
         noise = self.network.draw_noise(images, targets, seed)
-        losses = self.network(images, targets, noise).losses
-        assert isinstance(losses, Losses)
-        self.watch.losses(losses, Seen(self.step + 1, self.epoch + 1, self.lr, batch))
+        output = self.network(images, targets, noise)
+        losses = output.losses
+        assert isinstance(losses, LossRecord)
+        self.watch.losses(losses, Seen(self.step + 1, self.epoch + 1, self.lr, batch), output.counts)
         self.batches += 1
         return losses.total
 
@@ -189,7 +190,7 @@ class TrainingModule(pl.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Start from nothing."""
-        self._collector = Collector()
+        self._collector = Collector(self.network.losses.names())
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:  # type: ignore[override]
         """Losses and detections of the averaged weights; the noise is the same in every validation."""
@@ -211,7 +212,7 @@ class TrainingModule(pl.LightningModule):
         if self.trainer.world_size > 1:
             rows = gather_rows(rows)
             torch.distributed.all_reduce(sums)
-        self.validation = judge(rows, sums, self.task.val, self.task.config)
+        self.validation = judge(rows, sums, self.task.val, self.task.config, self.network.losses.names())
 
     def _report_bad_step(self, content: dict[str, Any]) -> None:
         if self.global_rank == 0:

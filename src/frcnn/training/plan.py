@@ -15,7 +15,8 @@ from frcnn.data.check import apply_policies, check_dataset, load_checked
 from frcnn.data.findings import CheckReport
 from frcnn.data.sample import DataError, Dataset
 from frcnn.data.split import AUTO, NONE, TrainVal, choose_training
-from frcnn.model.detector import FasterRCNN
+from frcnn.model.detector import Network, build_network
+from frcnn.model.proposer import CLASS
 from frcnn.predict import Detector
 from frcnn.recipes import recipe as named_recipe
 from frcnn.settings import from_dict, with_settings
@@ -179,6 +180,8 @@ def choose_data(
         chosen, report = load_checked(data, again, config=config, splits=splits)
     else:
         chosen, report = load_checked(data, choice, config=config)
+    if config.detector == "rpn":  # proposals have no class
+        chosen = chosen.as_one_class(CLASS)
     train = chosen.subset("train")
     val = chosen.subset("val") if "val" in chosen.splits else None
     path = str(data.root) if isinstance(data, Dataset) else str(Path(data).absolute())
@@ -208,9 +211,9 @@ def raise_limits(config: Config, train: Dataset) -> tuple[Config, list[str]]:
     return config.model_copy(update={"roi": roi, "proposals": proposals}), [note]
 
 
-def build_network(
+def starting_network(
     config: Config, classes: tuple[str, ...], options: TrainOptions
-) -> tuple[FasterRCNN, list[str]]:
+) -> tuple[Network, list[str]]:
     """The network with the weights it starts from, and notes about them.
 
     Raises:
@@ -221,7 +224,7 @@ def build_network(
         return detector.model, list(detector.notes)
     with torch.random.fork_rng(devices=[]):
         seed_everything("weights", config.train.seed)
-        network = FasterRCNN(config, len(classes), options.parts)
+        network = build_network(config, len(classes), options.parts)
     return network, [start_from(network, classes, options.weights)]
 
 

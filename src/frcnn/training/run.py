@@ -18,7 +18,7 @@ from frcnn.data.sample import Dataset
 from frcnn.data.split import write_splits
 from frcnn.evaluation.report import Report
 from frcnn.model.compiled import check_compile
-from frcnn.model.detector import FasterRCNN
+from frcnn.model.detector import Network, build_network
 from frcnn.precision import Precision, choose_precision
 from frcnn.predict import Detector
 from frcnn.settings import to_yaml
@@ -30,12 +30,12 @@ from frcnn.training.optim import Schedule
 from frcnn.training.options import TrainOptions, make_options
 from frcnn.training.plan import (
     TrainData,
-    build_network,
     check_resumed,
     choose_data,
     choose_device,
     raise_limits,
     resolve_config,
+    starting_network,
 )
 from frcnn.training.state import TrainState, load_state
 
@@ -68,7 +68,7 @@ class _Prepared:
     options: TrainOptions
     config: Config
     data: TrainData
-    network: FasterRCNN
+    network: Network
     device: torch.device
     precision: Precision
     schedule: Schedule
@@ -135,11 +135,11 @@ def _prepare(
         check_resumed(state, config, chosen)
         precision = Precision(state.precision, "as the run began")  # type: ignore[arg-type]
         choose_precision(precision.format, device)
-        network = FasterRCNN(config, len(state.classes), options.parts)
+        network = build_network(config, len(state.classes), options.parts)
         schedule = Schedule(**state.schedule)
     else:
         precision = choose_precision(config.train.precision, device)
-        network, loaded = build_network(config, chosen.train.classes, options)
+        network, loaded = starting_network(config, chosen.train.classes, options)
         notes = [*notes, *loaded]
         schedule = _schedule(config, 1, options.devices)
     network.to(device)

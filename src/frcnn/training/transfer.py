@@ -8,14 +8,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from frcnn.model.detector import FasterRCNN
+from frcnn.model.detector import Network
 from frcnn.model.heads import BoxHead
 from frcnn.weights.checkpoint import CheckpointError, load_checkpoint
 
 SHOWN = 5
 
 
-def start_from(network: FasterRCNN, classes: Sequence[str], path: str | Path) -> str:
+def start_from(network: Network, classes: Sequence[str], path: str | Path) -> str:
     """Load the weights of a model file into ``network``.
 
     Layers that have rows for classes may differ in the number of classes: classes of the same name keep their
@@ -62,7 +62,7 @@ def start_from(network: FasterRCNN, classes: Sequence[str], path: str | Path) ->
 
 
 def _class_rows(
-    network: FasterRCNN,
+    network: Network,
     wanted: dict[str, Tensor],
     state: dict[str, Tensor],
     old: Sequence[str],
@@ -83,13 +83,15 @@ def _class_rows(
     return rows
 
 
-def _rows_per_class(network: FasterRCNN) -> dict[str, int]:
+def _rows_per_class(network: Network) -> dict[str, int]:
     """The box head's tensors that grow with the number of classes, and by how many rows for each."""
+    if not network.heads:
+        return {}
     make, width, classes = network.parts.box_head, network.fpn.channels, network.num_classes + 1
     with torch.device("meta"):  # shapes only
         other = make(width, classes) if make else BoxHead(width, classes, network.config.roi)
     grown = {name: len(value) if value.dim() else 0 for name, value in other.state_dict().items()}
-    prefixes = ["box_head", *(f"later_heads.{i}" for i in range(len(network.later_heads)))]
+    prefixes = ["box_head", *(f"later_heads.{i}" for i in range(len(network.heads) - 1))]
     return {
         f"{prefix}.{name}": grown[name] - len(value)
         for prefix, head in zip(prefixes, network.heads, strict=True)

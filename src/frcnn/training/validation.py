@@ -1,10 +1,11 @@
 """What validation during training says: the loss and the detections of one pass, judged by the COCO protocol.
 
-Letters: N pictures, D detections.
+Letters: N pictures, D detections, P losses.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,12 +18,11 @@ from frcnn.data.sample import Dataset
 from frcnn.evaluation.report import Counts, Report, measure
 from frcnn.evaluation.run import ground_truth
 from frcnn.structures import Output
-from frcnn.training.watch import PARTS
 
 COLUMNS = 7
 """Of a row of detections: picture id, label, score, x1, y1, x2, y2; float64, which holds every id exactly."""
-SUMS = len(PARTS) + 3
-"""The four losses times pictures, pictures, pictures at the detection limit, pictures cut before NMS."""
+EXTRA_SUMS = 3
+"""After the losses times pictures: pictures, pictures at the detection limit, pictures cut before NMS."""
 
 
 def validation_config(config: Config) -> Config:
@@ -53,7 +53,9 @@ class Validation:
 class Collector:
     """Gathers a validation pass on the device; the host reads it once, at the end."""
 
-    def __init__(self) -> None:
+    def __init__(self, names: Sequence[str]) -> None:
+        """``names``: of the losses."""
+        self._names = tuple(names)
         self._ids: list[Tensor] = []  # stay on the host: a copy for each batch would wait for the device
         self._rows: list[Tensor] = []
         self._valid: list[Tensor] = []
@@ -69,14 +71,14 @@ class Collector:
         self._rows.append(torch.stack(columns, -1).flatten(0, 1))  # (N * D, 6)
         self._valid.append(found.valid.flatten())
         count = len(batch)
-        values = [getattr(losses, name).double() * count for name in PARTS]
+        values = [part.double() * count for part in losses.parts()]
         limits = [found.valid.all(1).sum().double(), (~found.exact).sum().double()]
-        self._losses.append(torch.stack([*values, values[0].new_full((), count), *limits]))  # (7,)
+        self._losses.append(torch.stack([*values, values[0].new_full((), count), *limits]))  # (P + 3,)
 
     def tensors(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """This rank's detections (n, 7) and sums (7,), both float64; the collector is empty afterwards."""
+        """This rank's detections (n, 7) and sums (P + 3,), float64; the collector is empty afterwards."""
         rows = torch.zeros(0, COLUMNS, dtype=torch.float64, device=device)
-        sums = torch.zeros(SUMS, dtype=torch.float64, device=device)
+        sums = torch.zeros(len(self._names) + EXTRA_SUMS, dtype=torch.float64, device=device)
         if self._rows:
             ids = torch.cat(self._ids).to(device)
             rows = torch.cat([ids[:, None], torch.cat(self._rows)], 1)[torch.cat(self._valid)]
@@ -98,10 +100,12 @@ def gather_rows(rows: Tensor) -> Tensor:
     return torch.cat([part[: int(count)] for part, count in zip(parts, counts, strict=True)])
 
 
-def judge(rows: Tensor, sums: Tensor, dataset: Dataset, config: Config) -> Validation:
-    """Mean losses and the report over ``dataset`` of detections (n, 7) in original pixels and sums (7,)."""
+def judge(rows: Tensor, sums: Tensor, dataset: Dataset, config: Config, names: Sequence[str]) -> Validation:
+    """Mean losses and the report over ``dataset``, from detections (n, 7) in original pixels and sums
+    (P + 3,) of the losses ``names``.
+    """
     values: list[float] = sums.tolist()
-    losses = {name: value / max(values[len(PARTS)], 1) for name, value in zip(PARTS, values, strict=False)}
+    losses = {name: value / max(values[len(names)], 1) for name, value in zip(names, values, strict=False)}
     results: list[dict[str, Any]] = [
         {"image_id": int(i), "category_id": int(k), "score": score, "bbox": [x1, y1, x2 - x1, y2 - y1]}
         for i, k, score, x1, y1, x2, y2 in rows.tolist()

@@ -8,7 +8,7 @@ Letters: N pictures, G padded objects, T steps between two looks.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from frcnn.data.loader import Batch
-from frcnn.structures import Losses
+from frcnn.structures import LossRecord, RoiCounts
 
 INTERVAL = 20
-PARTS = tuple(f.name for f in fields(Losses))
+COUNTS = tuple(f.name for f in fields(RoiCounts))
 
 
 class TrainingStopped(RuntimeError):  # noqa: N818 (it says what happened)
@@ -39,22 +39,30 @@ class Seen:
 class LossWatch:
     """Sums the losses for the progress line and watches that they are finite.
 
+    Letters: P losses.
+
     Attributes:
-        sums: (5,) on the device: the four losses and the number of batches, since ``take``.
+        names: of the losses.
+        sums: (P + 1,) on the device: the losses and the number of batches, since ``take``.
+        counts: (4,) on the device: RoIs that the second stage got right and all, since ``take``.
         bad: scalar float32 on the device: 1 from the first step on that was not finite.
     """
 
-    def __init__(self, device: torch.device, report: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(
+        self, device: torch.device, report: Callable[[dict[str, Any]], None], names: Sequence[str]
+    ) -> None:
         """``report`` gets what ``nan_step.json`` holds, before the run stops."""
+        self.names = tuple(names)
         self.interval = INTERVAL if device.type == "cuda" else 1
         self._report = report
-        self.sums = torch.zeros(len(PARTS) + 1, device=device, dtype=torch.float64)
+        self.sums = torch.zeros(len(self.names) + 1, device=device, dtype=torch.float64)
+        self.counts = torch.zeros(len(COUNTS), device=device, dtype=torch.float64)
         self.bad = torch.zeros((), device=device)
-        # (T, 5): the four losses and the norm of the gradient, for every step since the last look
-        self._rows = torch.zeros(self.interval, len(PARTS) + 1, device=device)
+        # (T, P + 1): the losses and the norm of the gradient, for every step since the last look
+        self._rows = torch.zeros(self.interval, len(self.names) + 1, device=device)
         self._seen: list[Seen] = []
 
-    def losses(self, losses: Losses, seen: Seen) -> None:
+    def losses(self, losses: LossRecord, seen: Seen, counts: RoiCounts | None = None) -> None:
         """Take the losses of a batch before its backward pass.
 
         Raises:
@@ -62,7 +70,9 @@ class LossWatch:
         """
         if len(self._seen) == self.interval:
             self.look()
-        parts = torch.stack([getattr(losses, name).detach().float() for name in PARTS])  # (4,)
+        parts = torch.stack([part.detach().float() for part in losses.parts()])  # (P,)
+        if counts is not None:
+            self.counts += torch.stack([getattr(counts, name) for name in COUNTS])
         self.sums[:-1] += parts
         self.sums[-1] += 1
         self._rows[len(self._seen), :-1] = parts
@@ -103,17 +113,24 @@ class LossWatch:
         rows = self._rows[: len(self._seen)].cpu()
         broken = (~rows.isfinite()).any(1).nonzero()
         index = int(broken[0]) if len(broken) else len(rows) - 1
-        content = _describe(self._seen[index], rows[index])
+        content = _describe(self._seen[index], rows[index], self.names)
         self._report(content)
         raise TrainingStopped(_sentence(content))
 
     def take(self) -> dict[str, float]:
-        """Mean losses by name and ``total`` since the last call; starts anew, and waits for the device."""
-        values = self.sums.tolist()
+        """Mean losses by name and ``total`` since the last call; starts anew, and waits for the device.
+
+        With a second stage also ``tp``, ``tf``, ``fg`` and ``bg``: RoIs a step.
+        """
+        values, counts = self.sums.tolist(), self.counts.tolist()
         self.sums.zero_()
+        self.counts.zero_()
         count = max(values[-1], 1.0)
-        means = {name: value / count for name, value in zip(PARTS, values, strict=False)}
-        return means | {"total": sum(means.values())}
+        means = {name: value / count for name, value in zip(self.names, values, strict=False)}
+        means["total"] = sum(means.values())
+        if any(counts):
+            means |= {name: value / count for name, value in zip(COUNTS, counts, strict=True)}
+        return means
 
 
 def _without_pixels(batch: Batch) -> Batch:
@@ -122,7 +139,7 @@ def _without_pixels(batch: Batch) -> Batch:
     return replace(batch, images=replace(images, pixels=images.pixels.new_empty(0)))
 
 
-def _describe(seen: Seen, row: Tensor) -> dict[str, Any]:
+def _describe(seen: Seen, row: Tensor, names: Sequence[str]) -> dict[str, Any]:
     batch, values = seen.batch, row.tolist()
     scales = batch.images.scales.cpu()[:, None, [1, 0, 1, 0]]
     boxes, real = batch.targets.boxes.cpu() / scales, batch.targets.real.cpu()
@@ -135,7 +152,7 @@ def _describe(seen: Seen, row: Tensor) -> dict[str, Any]:
         "step": seen.step,
         "epoch": seen.epoch,
         "lr": seen.lr,
-        "losses": dict(zip(PARTS, values, strict=False)),
+        "losses": dict(zip(names, values, strict=False)),
         "gradient_norm": values[-1],
         "pictures": pictures,
     }

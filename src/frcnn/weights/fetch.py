@@ -20,7 +20,7 @@ import torch
 import torchvision
 
 import frcnn
-from frcnn.model.detector import FasterRCNN
+from frcnn.model.detector import build_network
 from frcnn.weights.checkpoint import (
     Checkpoint,
     CheckpointError,
@@ -195,7 +195,7 @@ def _checked(path: Path, wanted: Published) -> str:
 def _convert(original: Path, wanted: Published) -> Checkpoint:
     config = published_config(wanted.arch)
     with torch.random.fork_rng(devices=[]):
-        model = FasterRCNN(config, len(wanted.classes))
+        model = build_network(config, len(wanted.classes))
     restore(model, import_state(read_weights(original), config), str(original))
     return Checkpoint(model.state_dict(), config, wanted.classes)
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from frcnn.model.backbones import Backbone
-from frcnn.model.detector import FasterRCNN
+from frcnn.model.detector import Network
 from frcnn.model.heads import BoxHead, TwoFc
 from frcnn.weights.checkpoint import CheckpointError, read_weights
 
@@ -40,7 +40,7 @@ class Loaded:
         )
 
 
-def load_pretrained(model: FasterRCNN) -> Loaded | None:
+def load_pretrained(model: Network) -> Loaded | None:
     """Load what ``config.backbone.weights`` names into the backbone; None where it says ``none``.
 
     Raises:
@@ -110,13 +110,14 @@ def _load_package(backbone: Backbone, name: str) -> int:
     )
 
 
-def _load_vgg_head(model: FasterRCNN, state: Mapping[str, Tensor]) -> bool:
+def _load_vgg_head(model: Network, state: Mapping[str, Tensor]) -> bool:
     """fc6 and fc7 of a VGG16 classifier start the box head, as in the paper; False where they are not
     there.
     """
-    if not (isinstance(model.box_head, BoxHead) and isinstance(model.box_head.trunk, TwoFc)):
+    head = model.heads[0] if model.heads else None
+    if not (isinstance(head, BoxHead) and isinstance(head.trunk, TwoFc)):
         return False
-    trunk = model.box_head.trunk
+    trunk = head.trunk
     for six, seven in (("classifier.0", "classifier.3"), ("pre_logits.fc1", "pre_logits.fc2")):
         if f"{six}.weight" in state and f"{seven}.weight" in state:
             weight = state[f"{six}.weight"].flatten(1)
