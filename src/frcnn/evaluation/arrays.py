@@ -8,7 +8,7 @@ pycocotools sorts too.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,8 @@ Bools = NDArray[np.bool_]
 
 SHOWN = 5
 """Findings of one kind that an error message lists."""
+BLOCK = 1 << 15
+"""Detections whose pairs with objects are in memory at a time."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,8 @@ class Objects:
         area: (G,) decides between small, medium and large; the box's own where the annotation states none.
         crowd: (G,) bool: a region; a detection is inside by the share of *its* area, any number of them.
         ignore: (G,) bool: neither asked for nor wrong to find; matched by IoU. Crowds are ignored too.
+        truncated: (G,) share outside the picture, 0 to 1; zeros where not given.
+        occluded: (G,) 0 fully visible, 1 partly, 2 largely hidden, 3 not known; zeros where not given.
     """
 
     image: Ints
@@ -41,10 +45,26 @@ class Objects:
     area: Floats
     crowd: Bools
     ignore: Bools
+    truncated: Floats = field(default_factory=lambda: np.zeros(0))
+    occluded: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    def __post_init__(self) -> None:
+        for name in ("truncated", "occluded"):
+            if not len(getattr(self, name)):
+                object.__setattr__(self, name, np.zeros(len(self.image), getattr(self, name).dtype))
 
     def __len__(self) -> int:
         """Number of objects, ignored ones included."""
         return len(self.image)
+
+    def take(self, which: Ints | Bools | slice) -> Objects:
+        """The chosen objects."""
+        return Objects(*(getattr(self, column.name)[which] for column in fields(self)))
+
+    def count_ignored(self) -> int:
+        """Ignored objects and regions; a region that stands for every class counts once."""
+        regions = np.c_[self.image, self.boxes][self.crowd]
+        return int((self.ignore & ~self.crowd).sum()) + len(np.unique(regions, axis=0))
 
 
 @dataclass(frozen=True)
@@ -67,6 +87,10 @@ class Found:
         """Number of detections."""
         return len(self.image)
 
+    def take(self, which: Ints | Bools | slice) -> Found:
+        """The chosen detections."""
+        return Found(self.image[which], self.category[which], self.boxes[which], self.scores[which])
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -88,12 +112,15 @@ class Problem:
 
     def limited(self, max_dets: int) -> Problem:
         """Keep the ``max_dets`` best detections of every picture and class, as COCO does."""
+        return replace(self, found=self.found.take(self.ranks() < max_dets))
+
+    def ranks(self) -> Ints:
+        """(D,) place of every detection among those of its picture and class, best score first from 0."""
         group = self.found.image * max(len(self.names), 1) + self.found.category
         order = np.lexsort((-self.found.scores, group))
-        rank = rank_in_group(group[order])
-        keep = np.sort(order[rank < max_dets])
-        f = self.found
-        return replace(self, found=Found(f.image[keep], f.category[keep], f.boxes[keep], f.scores[keep]))
+        ranks = np.empty(len(order), np.int64)
+        ranks[order] = rank_in_group(group[order])
+        return ranks
 
 
 def rank_in_group(group: Ints) -> Ints:
@@ -128,11 +155,31 @@ def same_place_pairs(objects: Objects, found: Found, classes: int) -> tuple[Ints
     return of, order[np.repeat(left, count) + place]
 
 
+def near_pairs(objects: Objects, found: Found, classes: int, least: float) -> tuple[Ints, Ints, Floats]:
+    """Pairs of one picture and class that overlap by ``least`` or more: (n,) detections, in their order,
+    (n,) objects, (n,) overlaps. Needs memory for the pairs of ``BLOCK`` detections at a time.
+    """
+    parts: list[tuple[Ints, Ints, Floats]] = []
+    for start in range(0, max(len(found), 1), BLOCK):
+        block = found.take(slice(start, start + BLOCK))
+        of, to = same_place_pairs(objects, block, classes)
+        overlap = pair_overlaps(objects, block, of, to)
+        near = overlap >= least
+        parts.append((of[near] + start, to[near], overlap[near]))
+    of, to, overlap = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    return of, to, overlap
+
+
+def least_overlap(iou: float) -> float:
+    """The overlap that counts as ``iou``: an IoU of 1.0 is reached although divisions round."""
+    return min(iou, 1 - 1e-10)
+
+
 def from_json(ground_truth: Mapping[str, Any], detections: Sequence[Mapping[str, Any]]) -> Problem:
     """Check COCO ground truth and COCO results and turn them into arrays. The input is not changed.
 
-    Annotation ids play no part (an id 0 is harmless). A missing ``area`` is the box's, a missing ``iscrowd``
-    or ``ignore`` is 0.
+    Annotation ids play no part (an id 0 is harmless). A missing ``area`` is the box's, a missing ``iscrowd``,
+    ``ignore``, ``truncated`` or ``occluded`` is 0.
 
     Raises:
         ValueError: when a section is missing, an id is unknown or used twice, a box or a score is not finite.
@@ -153,7 +200,9 @@ def from_json(ground_truth: Mapping[str, Any], detections: Sequence[Mapping[str,
     area = [a["area"] if a.get("area") is not None else a["bbox"][2] * a["bbox"][3] for a in annotations]
     crowd = np.array([bool(a.get("iscrowd", 0)) for a in annotations], bool)
     ignore = crowd | np.array([bool(a.get("ignore", 0)) for a in annotations], bool)
-    objects = Objects(image, category, boxes, np.array(area, np.float64), crowd, ignore)
+    truncated = np.array([a.get("truncated") or 0 for a in annotations], np.float64)
+    occluded = np.array([a.get("occluded") or 0 for a in annotations], np.int64)
+    objects = Objects(image, category, boxes, np.array(area, np.float64), crowd, ignore, truncated, occluded)
 
     image, category, boxes = _columns(detections, image_index, category_index, "detection")
     missing = [i for i, d in enumerate(detections) if d.get("score") is None]

@@ -15,9 +15,8 @@ from frcnn.evaluation.arrays import (
     Floats,
     Ints,
     Problem,
-    pair_overlaps,
-    rank_in_group,
-    same_place_pairs,
+    least_overlap,
+    near_pairs,
 )
 
 FALLBACK_THRESHOLD = 0.5
@@ -84,14 +83,8 @@ def match(problem: Problem, iou: float = 0.5) -> Matched:
     lie on something ignored, which any number of detections may. Equal scores keep their order.
     """
     objects, found = problem.objects, problem.found
-    of, to = same_place_pairs(objects, found, len(problem.names))
-    overlap = pair_overlaps(objects, found, of, to)
-    near = overlap >= min(iou, 1 - 1e-10)
-    of, to, overlap = of[near], to[near], overlap[near]
-    key = found.image * max(len(problem.names), 1) + found.category
-    order = np.lexsort((-found.scores, key))
-    rank = np.empty(len(found), np.int64)
-    rank[order] = rank_in_group(key[order])
+    of, to, overlap = near_pairs(objects, found, len(problem.names), least_overlap(iou))
+    rank = problem.ranks()
 
     # detections of one rank belong to different pictures or classes, so they can choose at the same time
     best_first = np.lexsort((-to, -overlap, objects.ignore[to], of, rank[of]))
@@ -124,6 +117,18 @@ def _curve(problem: Problem, matched: Matched, category: int) -> ClassCurve:
     right = np.cumsum(matched.right[mine])[last]
     recall = right / objects if objects else np.full(len(last), np.nan)
     return ClassCurve(scores[last], right / (last + 1), recall, objects, len(mine))
+
+
+RECALLS = np.linspace(0, 1, 101)
+"""Recalls at which COCO reads a curve."""
+
+
+def sample_curve(curve: ClassCurve) -> Floats | None:
+    """(101,) best precision at recalls of at least 0.00, 0.01, ..., 1.00; None without objects."""
+    if not curve.objects:
+        return None
+    best = np.append(np.maximum.accumulate(curve.precision[::-1])[::-1], 0)
+    return best[np.searchsorted(curve.recall, RECALLS)]
 
 
 def best_f1(curve: ClassCurve, floor: float = 0.0) -> BestF1 | None:
