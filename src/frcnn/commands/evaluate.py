@@ -10,8 +10,9 @@ import typer
 
 from frcnn.commands import options
 from frcnn.commands.progress import progress
-from frcnn.commands.setup import choose_device, model_file
+from frcnn.commands.setup import choose_device, model_file, one_class_rename, settings_of
 from frcnn.files import write_text
+from frcnn.settings import with_settings
 
 if TYPE_CHECKING:
     from frcnn.config import DataConfig
@@ -26,6 +27,7 @@ def evaluate(
     protocol: options.Protocol = options.ProtocolChoice.coco,
     score: options.Floor = None,
     max_dets: options.MaxDets = None,
+    one_class: options.OneClass = None,
     bad_boxes: options.BadBoxesOption = None,
     device: options.Device = "auto",
     precision: options.DetectPrecision = None,
@@ -43,13 +45,12 @@ def evaluate(
     config = detector.config
     if compiled:
         detector.compile()
-    if bad_boxes is not None:
-        config = config.model_copy(
-            update={"data": config.data.model_copy(update={"bad_boxes": bad_boxes.value})}
-        )
+    config = with_settings(
+        config, settings_of({"data.rename": one_class_rename(one_class), "data.bad_boxes": bad_boxes})
+    )
     split, splits, line = choose_split(model, data, split, config.data)
     dataset, found = load_checked(data, split, config=config, splits=splits)
-    print(found.summary(), line, sep="\n", file=sys.stderr)
+    print(found.summary(), *found.flag_lines(), line, sep="\n", file=sys.stderr)
     with progress(len(dataset), "evaluating") as show:
         report = measure(
             detector,

@@ -123,6 +123,7 @@ TrainSplit = Annotated[str | None, _option("Split to train on.", "--train", "SPL
 ValSplit = Annotated[
     str | None, _option("Split to validate on, a share to hold out (0.2), or none.", metavar="SPLIT")
 ]
+OneClass = Annotated[str | None, _option("Make all classes one of this name.", metavar="NAME")]
 BadBoxesOption = Annotated[
     BadBoxes | None, _option("Boxes without area, not finite or outside: stop, or leave them out.")
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,6 +75,19 @@ def _recipe_of(file: Path) -> str:
 def settings_of(values: Mapping[str, object]) -> list[str]:
     """Values that were given, by key of the configuration -> settings as ``--set`` takes them."""
     return [f"{key}={value}" for key, value in values.items() if value is not None]
+
+
+def one_class_rename(name: str | None) -> str | None:
+    """The value of ``data.rename`` that makes all classes one; None where no name was given.
+
+    Raises:
+        CommandError: for an empty name.
+    """
+    if name is None:
+        return None
+    if not name.strip():
+        raise CommandError("--one-class: the name is empty; give one, as in: --one-class person", 2)
+    return json.dumps({"*": name.strip()})  # YAML reads it, whatever the name holds
 
 
 def size_settings(config: Config, min_size: int | None) -> list[str]:

@@ -8,7 +8,14 @@ import typer
 
 from frcnn.commands import options
 from frcnn.commands.errors import CommandError
-from frcnn.commands.setup import DEFAULT_RECIPE, base_config, require_training, settings_of, size_settings
+from frcnn.commands.setup import (
+    DEFAULT_RECIPE,
+    base_config,
+    one_class_rename,
+    require_training,
+    settings_of,
+    size_settings,
+)
 from frcnn.config import Config
 from frcnn.recipes import recipe as named_recipe
 
@@ -23,6 +30,7 @@ def train(
     lr: options.LearningRate = None,
     train_split: options.TrainSplit = None,
     val: options.ValSplit = None,
+    one_class: options.OneClass = None,
     bad_boxes: options.BadBoxesOption = None,
     on_bad_image: options.BadImageOption = None,
     seed: options.Seed = None,
@@ -52,6 +60,7 @@ def train(
             "train.patience": patience,
             "train.precision": precision,
             "train.deterministic": deterministic or None,
+            "data.rename": one_class_rename(one_class),
             "data.on_bad_image": on_bad_image,
         }
     )

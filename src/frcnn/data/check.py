@@ -23,6 +23,7 @@ from frcnn.data.check_pictures import (
     check_sizes,
 )
 from frcnn.data.findings import CheckReport, Finding
+from frcnn.data.flags import unused_rules
 from frcnn.data.open import pick_split, read_dataset, relevant
 from frcnn.data.sample import Bools, DataError, Dataset
 from frcnn.data.split import AUTO, NONE, TrainVal, choose_training, read_splits, with_splits
@@ -110,6 +111,7 @@ def check_dataset(
     findings += check_kinds(dataset)
     findings += check_leaks(dataset)
     findings += check_extremes(dataset)
+    findings += unused_rules(dataset, config)
     empty = int(dataset.background().sum())
     counts = {
         "images": len(dataset),

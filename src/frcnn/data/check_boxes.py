@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frcnn.config import DataConfig, PreprocessConfig
-from frcnn.data.findings import Finding, Severity
+from frcnn.data.findings import Finding, Severity, entry
 from frcnn.data.sample import Bools, Dataset, Floats, Ints
 
 SLACK_PIXELS, SLACK_SHARE = 2.0, 0.01
@@ -99,7 +99,7 @@ def check_boxes(
     yield from _each(dataset, faults.crossing, "D03", "note", "reaches a little outside", "cut at the border")
     for first, second in duplicates(dataset, ~faults.unusable):
         line = dataset.objects.lines[first]
-        where = f" in line {line}" if line else ""
+        where = f" in line {line}" if line > 0 else f" of {entry(int(line))}" if line else ""
         yield _finding(
             dataset, int(second), "D06", "warn", f"repeats the box{where}", "kept; remove one of the two"
         )
@@ -116,9 +116,8 @@ def _finding(dataset: Dataset, row: int, code: str, severity: Severity, what: st
     objects = dataset.objects
     picture = int(np.searchsorted(objects.offsets, row, "right")) - 1
     corners = ", ".join(f"{v:g}" for v in objects.boxes[row])
-    label = int(objects.labels[row])
-    name = f' of "{dataset.classes[label]}"' if label >= 0 else ""
-    message = f"box ({corners}){name} {what}"
+    name = dataset.written_name(row)
+    message = f"box ({corners})" + (f' of "{name}"' if name else "") + f" {what}"
     if code == "D03":
         height, width = dataset.pictures.sizes[picture]
         message += f" of the picture, which is {width} x {height}"

@@ -49,7 +49,9 @@ def check_sizes(dataset: Dataset) -> Iterator[Finding]:
     both = stated.all(1) & real.all(1)
     for i in np.flatnonzero(both & (stated != real).any(1)):
         height, width = stated[i]
-        message = f"states {width} x {height}, the picture has {real[i][1]} x {real[i][0]} pixels"
+        annotation, picture = pictures.annotations[int(i)], pictures.paths[int(i)]
+        which = f"{picture}: " if annotation.endswith(".json") else ""  # one file for many pictures
+        message = f"{which}states {width} x {height}, the picture has {real[i][1]} x {real[i][0]} pixels"
         action = "annotate the picture again, or correct the stated size if the boxes are right"
         if pictures.orientations[i] >= 5 and (stated[i] == real[i][::-1]).all():
             message += f" after its EXIF rotation ({pictures.orientations[i]})"

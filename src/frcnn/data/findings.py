@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from frcnn.data.sample import DataError
 
@@ -34,6 +34,13 @@ TITLES = {
 }
 
 
+class Problem(NamedTuple):
+    """What is wrong in a file, and where, before it is said which file that is."""
+
+    line: int
+    reason: str
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One thing that was found.
@@ -43,7 +50,7 @@ class Finding:
         severity: ``error`` stops training and evaluation; ``warn`` and ``note`` do not.
         message: what is wrong, with the offending value.
         path: the file; "" when it concerns the whole data set.
-        line: line of that file, from 1; 0: no line.
+        line: line of that file, from 1; 0: no line; below 0: ``annotations[-1 - line]`` of a COCO file.
         action: what is done about it, or what to do.
         splits: splits it concerns; empty: decided by ``path``.
         kind: what it is one of, in the plural ("DontCare boxes"), where the action is said with their number.
@@ -60,11 +67,18 @@ class Finding:
 
     @property
     def place(self) -> str:
-        """``path:line``, as far as known."""
+        """``path:line`` or ``path: annotations[3]``, as far as known."""
+        if self.line < 0:
+            return f"{self.path}: {entry(self.line)}"
         return f"{self.path}:{self.line}" if self.line else self.path
 
     def __str__(self) -> str:
         return f"{self.place}: {self.message}" if self.path else self.message
+
+
+def entry(line: int) -> str:
+    """The place in a COCO file that a line below 0 means."""
+    return f"annotations[{-1 - line}]"
 
 
 _RANK: dict[str, int] = {"error": 0, "warn": 1, "note": 2}
@@ -132,12 +146,19 @@ class CheckReport:
             f"background (kept); boxes {c.get('boxes', 0)}, {c.get('ignored', 0)} ignored; {found}"
         )
 
+    def flag_lines(self) -> list[str]:
+        """What becomes of flagged boxes, a line for every kind: ``4 DontCare boxes: ...``."""
+        return [
+            group_action(group) if group[0].kind else str(group[0])
+            for group in self.groups(self.with_code("D20"))
+        ]
+
     def to_json(self) -> str:
         """Everything, for machines."""
         content = {
             "source": self.source,
             "counts": dict(self.counts),
-            "findings": [asdict(f) for f in self.findings],
+            "findings": [_plain(f) for f in self.findings],
         }
         return json.dumps(content, indent=1)
 
@@ -153,3 +174,8 @@ class CheckReport:
             only = self.errors[0]
             raise DataError(f"{only.code} {only}" + (f"; {only.action}" if only.action else ""))
         raise DataError(f"{self.source}: {len(self.errors)} errors in the data.\n{self.format(self.errors)}")
+
+
+def _plain(finding: Finding) -> dict[str, object]:
+    place = {"line": 0, "annotation": -1 - finding.line} if finding.line < 0 else {}
+    return {**asdict(finding), **place}

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from frcnn.config import DataConfig, IgnorePolicy
+from frcnn.config import Config, DataConfig, IgnorePolicy
 from frcnn.data.findings import Finding
-from frcnn.data.sample import DataError
+from frcnn.data.sample import DataError, Dataset
 
 Flag = Literal["difficult", "crowd", "dontcare"]
 BOXES: dict[Flag, str] = {
@@ -20,9 +20,9 @@ BOXES: dict[Flag, str] = {
 }
 """What flagged boxes are called."""
 ACTIONS: dict[IgnorePolicy, str] = {
-    "ignore": "ignore regions: neither object nor background",
+    "ignore": "ignore regions, neither object nor background",
     "object": "ordinary objects",
-    "background": "left out: their pixels count as background",
+    "background": "left out, their pixels count as background",
 }
 
 
@@ -33,8 +33,9 @@ def policy(config: DataConfig, flag: Flag) -> IgnorePolicy:
 
 def flag_finding(config: DataConfig, flag: Flag, name: str, path: str, line: int) -> Finding:
     """The note about one flagged box of class ``name``."""
-    kind = BOXES[flag]
-    return Finding("D20", "note", f'"{name}" is flagged', path, line, ACTIONS[policy(config, flag)], (), kind)
+    value = policy(config, flag)
+    action = f"{ACTIONS[value]} (data.{flag}={value})"
+    return Finding("D20", "note", f'"{name}" is flagged', path, line, action, kind=BOXES[flag])
 
 
 def without_effect(config: DataConfig, flag: Flag, flagged: int) -> list[Finding]:
@@ -64,3 +65,20 @@ def refuse_object(config: DataConfig, flag: Flag, root: str) -> None:
             f"data.{flag}=object: the {BOXES[flag]} of {root} have no class, so they cannot be objects; "
             f"use data.{flag}=ignore or data.{flag}=background"
         )
+
+
+def unused_rules(dataset: Dataset, config: Config) -> list[Finding]:
+    """A note where a configuration has rules for boxes to ignore, other than the usual ones, and there are
+    no such boxes.
+    """
+    usual = Config()
+    rules = [
+        f"{name}.{key}={getattr(section, key)}"
+        for name, section, plain in (("rpn", config.rpn, usual.rpn), ("roi", config.roi, usual.roi))
+        for key in ("ignore_rule", "ignore_wins")
+        if getattr(section, key) != getattr(plain, key)
+    ]
+    if not rules or dataset.objects.ignore.any():
+        return []
+    message = f"recipe {config.recipe} has {', '.join(rules)}: this data set has no boxes to ignore"
+    return [Finding("D20", "note", message, action="no effect: trained as without these rules")]

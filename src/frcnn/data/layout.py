@@ -13,6 +13,9 @@ from pathlib import Path
 from frcnn.data.image import EXTENSIONS
 from frcnn.data.sample import DataError
 
+SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+"""What folders and files of a split are called, lower case -> the split."""
+
 
 def base_name(path: str) -> str:
     """Last part of a path written on any system."""
@@ -109,3 +112,38 @@ class PictureIndex:
             shared = [len(parts.intersection(f.split("/")[:-1])) for f in found]
             found = [f for f, count in zip(found, shared, strict=True) if count == max(shared)]
         return found
+
+
+def data_set_root(tree: Tree, first: str, second: str) -> Tree:
+    """The folder that holds the folders ``first`` and ``second``, if there is one; else the tree as it is.
+
+    Raises:
+        DataError: when several folders do.
+    """
+    above = [
+        {f[: match.start(1)] for f in tree.files if (match := re.search(rf"(?:^|/)({name}/)", f))}
+        for name in (first, second)
+    ]
+    roots = sorted(above[0] & above[1])
+    if not roots or "" in roots:
+        return tree
+    if len(roots) > 1:
+        names = ", ".join(r.rstrip("/") for r in roots)
+        raise DataError(
+            f"{tree.root}: holds {len(roots)} data sets ({names}); give the folder of one of them"
+        )
+    return tree.below(roots[0].rstrip("/"))
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file: UTF-8, or else Latin-1, which reads anything.
+
+    Raises:
+        OSError: when it cannot be read.
+    """
+    content = path.read_bytes()
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = content.decode("latin-1")
+    return re.split(r"\r\n|\r|\n", text)

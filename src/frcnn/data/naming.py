@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
+
 from frcnn.data.findings import Finding
-from frcnn.data.sample import DataError, did_you_mean
+from frcnn.data.sample import DataError, Dataset, did_you_mean
 
 ALL_OTHERS = "*"
 
@@ -86,3 +88,22 @@ def unknown_classes(
             message = f'class "{name}" is in the class list and not in the annotations{hint}'
             found.append(Finding("D07", "error", message, action="correct the class list"))
     return found
+
+
+def sources(dataset: Dataset) -> list[list[str]]:
+    """For every class the names in the annotations that were renamed to it; none where nothing was."""
+    objects = dataset.objects
+    pairs = np.unique(np.stack([objects.labels, objects.written], 1), axis=0)
+    found: list[list[str]] = [[] for _ in dataset.classes]
+    for label, written in pairs[pairs[:, 0] >= 0].tolist() if dataset.written else []:
+        if dataset.written[written] != dataset.classes[label]:
+            found[label].append(dataset.written[written])
+    return found
+
+
+def shown_names(dataset: Dataset) -> list[str]:
+    """The class names for a table; beside a new name stand those it replaces: ``person (adult, child)``."""
+    return [
+        f"{name} ({', '.join(old)})" if old else name
+        for name, old in zip(dataset.classes, sources(dataset), strict=True)
+    ]

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from frcnn.config import DataConfig
-from frcnn.data import voc
+from frcnn.data import coco, kitti, pennfudan, voc
 from frcnn.data.assemble import Reading, assemble
 from frcnn.data.findings import CheckReport, Finding
 from frcnn.data.layout import Tree, scan
@@ -24,8 +24,13 @@ class Format(NamedTuple):
     read: Callable[[Tree], Reading]
 
 
-FORMATS = [Format("Pascal VOC", voc.detects, voc.read)]
-"""In the order in which they are tried."""
+FORMATS = [
+    Format("KITTI", kitti.detects, kitti.read),
+    Format("Penn-Fudan", pennfudan.detects, pennfudan.read),
+    Format("Pascal VOC", voc.detects, voc.read),
+    Format("COCO", coco.detects, coco.read),
+]
+"""In the order in which they are tried: those with folders of their own first."""
 
 
 def read_dataset(
@@ -42,9 +47,10 @@ def read_dataset(
         raise DataError(
             f"{path}: the folder is empty; give the folder that holds the pictures and annotations"
         )
-    for kind in FORMATS:
-        if kind.detects(tree):
-            return assemble(kind.read(tree), classes, config)
+    kinds = [kind for kind in FORMATS if kind.detects(tree)]
+    if kinds:
+        dataset, findings = assemble(kinds[0].read(tree), classes, config)
+        return dataset, [*findings, *_other_formats(kinds, tree)]
     if not tree.pictures:
         raise DataError(f"{path}: no pictures and no annotations here; give the folder that holds both")
     known = ", ".join(kind.name for kind in FORMATS)
@@ -52,6 +58,15 @@ def read_dataset(
         f"{path}: holds pictures ({len(tree.pictures)}) and no annotations of a known format ({known}); "
         "give the folder that holds the pictures and their annotations"
     )
+
+
+def _other_formats(kinds: Sequence[Format], tree: Tree) -> list[Finding]:
+    """A note where a folder looks like several formats."""
+    if len(kinds) == 1:
+        return []
+    others = " and ".join(kind.name for kind in kinds[1:])
+    message = f"holds {kinds[0].name} and {others} annotations"
+    return [Finding("D09", "note", message, str(tree.root), 0, f"only {kinds[0].name} is read")]
 
 
 def open_dataset(

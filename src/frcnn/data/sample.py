@@ -92,7 +92,8 @@ class Objects:
             applied.
         labels: (m,) int32, 0..K-1; -1 for a region without a class.
         ignore: (m,) bool, boxes that are neither object nor background.
-        lines: (m,) int32, line of the annotation file where the object begins; 0: not known.
+        lines: (m,) int32, line of the annotation file where the object begins; 0: not known; below 0:
+            ``annotations[-1 - line]`` of a COCO file.
         truncated: (m,) float32, share of the object beyond the picture's border, 0..1; where the format has
             a flag only, 0 or 1.
         occluded: (m,) int8, 0 fully visible, 1 partly, 2 largely hidden, 3 not known.
@@ -243,6 +244,11 @@ class Dataset:
             self, pictures=self.pictures.take(indices), objects=self.objects.take(indices), splits=splits
         )
 
+    def as_one_class(self, name: str) -> Dataset:
+        """The same boxes, all of one class; regions without a class stay what they are."""
+        labels = np.minimum(self.objects.labels, 0)
+        return replace(self, classes=(name,), objects=replace(self.objects, labels=labels))
+
     def split_indices(self, name: str) -> Ints:
         """The positions of a named split.
 
@@ -275,6 +281,13 @@ class Dataset:
     def class_images(self) -> Ints:
         """(K,) int64: pictures that show a class."""
         return self.class_presence().sum(0).astype(np.int64)
+
+    def written_name(self, row: int) -> str:
+        """The class of box ``row`` as the annotation has it; "" where that is not known and it has none."""
+        if self.written:
+            return self.written[self.objects.written[row]]
+        label = self.objects.labels[row]
+        return self.classes[label] if label >= 0 else ""
 
     def background(self) -> Bools:
         """(n,) bool: pictures without any box."""

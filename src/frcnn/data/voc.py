@@ -20,11 +20,11 @@ import numpy as np
 
 from frcnn.data import vocxml
 from frcnn.data.assemble import Reading, Record
-from frcnn.data.findings import Finding
-from frcnn.data.layout import PictureIndex, Tree, base_name
+from frcnn.data.findings import Finding, Problem
+from frcnn.data.layout import SPLIT_NAMES, PictureIndex, Tree, base_name, data_set_root
+from frcnn.data.pairing import picture_of
 from frcnn.data.sample import DataError
 
-_SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 _CLASS_FILE = re.compile(r".+_(train|val|trainval|test)\.txt$")
 _FLAG_LINE = re.compile(r"\S+\s+(-1|0|1)$")
 
@@ -40,7 +40,7 @@ def read(tree: Tree) -> Reading:
     Raises:
         DataError: when the folder holds several data sets, or no picture.
     """
-    tree = _data_set_root(tree)
+    tree = data_set_root(tree, "Annotations", "JPEGImages")
     pictures = [p for p in tree.pictures if p.startswith("JPEGImages/")] or list(tree.pictures)
     if not pictures:
         raise DataError(
@@ -64,21 +64,6 @@ def read(tree: Tree) -> Reading:
     )
 
 
-def _data_set_root(tree: Tree) -> Tree:
-    """The folder with ``Annotations`` and ``JPEGImages``, if there is one; else the tree as it is."""
-    annotated = {f.partition("Annotations/")[0] for f in tree.files if re.search(r"(^|/)Annotations/", f)}
-    pictured = {f.partition("JPEGImages/")[0] for f in tree.files if re.search(r"(^|/)JPEGImages/", f)}
-    roots = sorted(annotated & pictured)
-    if not roots or "" in roots:
-        return tree
-    if len(roots) > 1:
-        names = ", ".join(r.rstrip("/") for r in roots)
-        raise DataError(
-            f"{tree.root}: holds {len(roots)} data sets ({names}); give the folder of one of them"
-        )
-    return tree.below(roots[0].rstrip("/"))
-
-
 def _read_file(
     root: Path, file: str, index: PictureIndex, of_picture: dict[str, Record], listed: set[str]
 ) -> list[Finding]:
@@ -87,21 +72,19 @@ def _read_file(
     try:
         content = vocxml.parse((root / file).read_bytes())
     except OSError as error:
-        content = vocxml.VocFile(problems=(vocxml.Problem(0, f"cannot be read ({error.strerror})"),))
-    matches = index.candidates(file, content.filename)
+        content = vocxml.VocFile(problems=(Problem(0, f"cannot be read ({error.strerror})"),))
     if content.root not in ("", "annotation"):
+        known = bool(index.candidates(file, content.filename))
         message = f"is not a VOC annotation: its outermost element is <{content.root}>"
-        action = "replace the file" if matches else "not used"
-        return [Finding("D16", "error" if matches else "warn", message, place, 1, action)]
+        action = "replace the file" if known else "not used"
+        return [Finding("D16", "error" if known else "warn", message, place, 1, action)]
     action = "correct the file, or export it again"
     findings = [Finding("D16", "error", p.reason, place, p.line, action) for p in content.problems]
-    if len(matches) != 1:
-        return [*findings, _no_single_picture(place, content.filename, matches, bool(listed))]
-    picture = matches[0]
-    if picture in of_picture:
-        other = of_picture[picture].annotation
-        message = f"annotates {picture}, as {other} does"
-        return [*findings, Finding("D09", "error", message, place, 0, "remove one of the two files")]
+    picture, problem = picture_of(
+        file, place, index, of_picture, stated=content.filename, listed=bool(listed)
+    )
+    if problem is not None:
+        return [*findings, problem]
     boxes = vocxml.from_one_based(content.corners)
     of_picture[picture] = Record(
         picture,
@@ -116,25 +99,12 @@ def _read_file(
     return findings
 
 
-def _no_single_picture(place: str, filename: str, matches: Sequence[str], listed: bool) -> Finding:
-    if matches:
-        names = ", ".join(matches[:3])
-        message = f"may belong to {len(matches)} pictures: {names}"
-        return Finding("D12", "error", message, place, 0, "give every picture its own name")
-    stated = f" (<filename> is '{base_name(filename)}')" if filename else ""
-    if listed:  # the lists of pictures decide what is used, and say so if they name this one
-        return Finding("D12", "warn", f"has no picture{stated}", place, 0, "not used")
-    return Finding(
-        "D12", "error", f"has no picture{stated}", place, 0, "add the picture, or remove the annotation"
-    )
-
-
 def _folder_splits(pictures: Sequence[str]) -> dict[str, list[str]]:
     splits: dict[str, list[str]] = {}
     for picture in pictures:
         for part in picture.split("/")[:-1]:
-            if part.lower() in _SPLIT_FOLDERS:
-                splits.setdefault(_SPLIT_FOLDERS[part.lower()], []).append(picture)
+            if part.lower() in SPLIT_NAMES:
+                splits.setdefault(SPLIT_NAMES[part.lower()], []).append(picture)
                 break
     return splits
 

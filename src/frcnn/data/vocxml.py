@@ -16,17 +16,11 @@ from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import DefusedXMLParser
 from numpy.typing import NDArray
 
+from frcnn.data.findings import Problem
 from frcnn.data.sample import Bools, Floats
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _YES = {"1", "true", "yes"}
-
-
-class Problem(NamedTuple):
-    """What is wrong in a file, and where."""
-
-    line: int
-    reason: str
 
 
 class _Object(NamedTuple):

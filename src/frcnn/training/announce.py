@@ -11,7 +11,8 @@ from torch import nn
 
 from frcnn import boxes as geometry
 from frcnn.config import Config
-from frcnn.data.findings import TITLES, CheckReport, group_action
+from frcnn.data.findings import TITLES, CheckReport
+from frcnn.data.naming import shown_names
 from frcnn.data.sample import Dataset, Floats
 from frcnn.model.anchors import Anchors, cell_anchors
 from frcnn.model.detector import Network
@@ -26,7 +27,7 @@ BATCH_FOR_NORM = 4
 
 def class_table(train: Dataset, val: Dataset | None) -> list[str]:
     """Lines ``id  name  images  boxes`` of the training pictures, and how many of them are background."""
-    names, boxes, images = train.classes, train.class_counts(), train.class_images()
+    names, boxes, images = shown_names(train), train.class_counts(), train.class_images()
     width = max(len("name"), *(len(name) for name in names))
     lines = [f"{'id':>4}  {'name':<{width}}  {'images':>7}  {'boxes':>8}"]
     for i, name in enumerate(names):
@@ -42,10 +43,12 @@ def class_table(train: Dataset, val: Dataset | None) -> list[str]:
 
 def check_notes(report: CheckReport) -> list[str]:
     """What the data check found and what becomes of it, a line for every kind."""
-    return [
+    flags = [f"D20 {line}" for line in report.flag_lines()]
+    return flags + [
         f"{group[0].code} {TITLES.get(group[0].code, '')} ({len(group)})"
-        + (f": {group_action(group)}" if group[0].action else "")
+        + (f": {group[0].action}" if group[0].action else "")
         for group in report.groups()
+        if group[0].code != "D20"
     ]
 
 
