@@ -24,7 +24,7 @@ def evaluate(
     model: options.Model,
     data: options.Data,
     split: options.EvalSplit = None,
-    protocol: options.Protocol = options.ProtocolChoice.coco,
+    protocol: options.Protocol = None,
     score: options.Floor = None,
     max_dets: options.MaxDets = None,
     one_class: options.OneClass = None,
@@ -38,11 +38,13 @@ def evaluate(
     """Measure a detector on annotated pictures."""
     where = choose_device(device)
     from frcnn.data.check import load_checked
+    from frcnn.evaluation.protocols import choose_protocol
     from frcnn.evaluation.run import evaluate as measure
     from frcnn.predict import Detector
 
     detector = Detector.load(model_file(model)).to(where)
     config = detector.config
+    rule = choose_protocol(config.detector, None if protocol is None else protocol.value)
     if compiled:
         detector.compile()
     config = with_settings(
@@ -55,7 +57,7 @@ def evaluate(
         report = measure(
             detector,
             dataset,
-            protocol=protocol.value,
+            protocol=rule,
             score=score,
             max_dets=max_dets,
             precision=None if precision is None else precision.value,

@@ -39,6 +39,11 @@ class ProtocolChoice(StrEnum):
     """Rules of an evaluation."""
 
     coco = "coco"
+    voc07 = "voc07"
+    voc12 = "voc12"
+    kitti = "kitti"
+    kitti11 = "kitti11"
+    recall = "recall"
 
 
 class LabelFormat(StrEnum):
@@ -133,7 +138,10 @@ Decode = Annotated[bool, _option("Decode every picture completely.", "--decode")
 Device = Annotated[str, _option("auto, cpu, cuda, cuda:1 or mps.")]
 Devices = Annotated[int, _at_least(1, "Number of devices that share a step.")]
 
-Protocol = Annotated[ProtocolChoice, _option("How matches are counted.")]
+Protocol = Annotated[
+    ProtocolChoice | None,
+    _option("How matches are counted; default: recall for a model of proposals alone, else coco."),
+]
 Floor = Annotated[float | None, _share("Lowest score that enters; default: the model's.")]
 Score = Annotated[
     float | None, _share("Lowest score; default: of each class the one with the best F1 in validation.")

@@ -7,14 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-
 from frcnn.evaluation.arrays import from_json
-from frcnn.evaluation.coco import Backend, Metrics, evaluate_problem
+from frcnn.evaluation.coco import Backend, Metrics
+from frcnn.evaluation.curves import class_curves
+from frcnn.evaluation.protocols import RECALL, apply_protocol, check_protocol, default_max_dets
+from frcnn.evaluation.recall import as_one_class
 from frcnn.evaluation.table import ClassRow, Settings, class_rows, csv_text, format_metrics, format_table
-
-PROTOCOLS = ("coco",)
-COCO_IOU = "0.50:0.95"
 
 
 @dataclass(frozen=True)
@@ -112,7 +110,7 @@ class Report:
 def measure(
     ground_truth: Mapping[str, Any],
     detections: Sequence[Mapping[str, Any]],
-    max_dets: int = 100,
+    max_dets: int | None = None,
     score_floor: float = 0.0,
     protocol: str = "coco",
     backend: Backend = "hotcoco",
@@ -123,31 +121,35 @@ def measure(
     Args:
         ground_truth: as ``frcnn.evaluation.run.ground_truth`` makes it.
         detections: COCO results; those below ``score_floor`` are left out.
-        max_dets: detections of a picture and class that count.
+        max_dets: detections of a picture and class that count; None: 100, for ``recall`` 1000.
         score_floor: lowest score that enters.
-        protocol: ``coco``.
+        protocol: ``coco``, ``voc07``, ``voc12``, ``kitti`` (40 recalls), ``kitti11``, or ``recall``, for
+            which all classes are one.
         backend: of the COCO numbers.
         counts: what the detector's limits did; the number of detections is filled in.
 
     Raises:
         ValueError: for an unknown protocol, and for input that ``evaluate_json`` refuses.
     """
-    if protocol not in PROTOCOLS:
-        raise ValueError(f"unknown protocol {protocol!r}; choose one of {', '.join(PROTOCOLS)}")
+    check_protocol(protocol)
+    most = default_max_dets(protocol) if max_dets is None else max_dets
+    if most < 1:
+        raise ValueError(f"max_dets is {most}; at least one detection must count")
     entering = [d for d in detections if d.get("score") is None or not d["score"] < score_floor]
-    problem = from_json(ground_truth, entering).limited(max_dets)
-    result = evaluate_problem(problem, max_dets, backend)
-    ignored = int(problem.objects.ignore.sum())
-    objects = len(problem.objects) - ignored
-    settings = Settings(protocol, COCO_IOU, max_dets, score_floor, len(problem.image_ids), objects, ignored)
+    if protocol == RECALL:
+        ground_truth, entering = as_one_class(ground_truth, entering)
+    problem = from_json(ground_truth, entering).limited(most)
+    curves = class_curves(problem)
+    numbers = apply_protocol(protocol, problem, curves, most, backend)
+    objects, ignored = int((~problem.objects.ignore).sum()), problem.objects.count_ignored()
+    settings = Settings(protocol, numbers.iou, most, score_floor, len(problem.image_ids), objects, ignored)
     reached = counts or Counts()
     reached = Counts(len(problem.found), reached.capped_images, reached.inexact_images)
-    rows = class_rows(problem, result, score_floor)
-    curves = tuple(None if np.isnan(c).any() else tuple(c.round(6).tolist()) for c in result.curves)
+    rows = class_rows(problem, numbers, curves, score_floor)
     flat = sum(a.get("ignore", 0) and min(a["bbox"][2:]) <= 0 for a in ground_truth.get("annotations", ()))
-    notes = _notes(rows, settings, reached)
+    notes = numbers.notes + _notes(rows, settings, reached)
     notes += (f"{flat} boxes without area in the data are ignored; frcnn check names them",) if flat else ()
-    return Report(result.metrics, rows, settings, reached, curves, notes)
+    return Report(numbers.metrics, rows, settings, reached, numbers.curves, notes)
 
 
 def _notes(rows: Sequence[ClassRow], settings: Settings, counts: Counts) -> tuple[str, ...]:
@@ -156,7 +158,7 @@ def _notes(rows: Sequence[ClassRow], settings: Settings, counts: Counts) -> tupl
     if absent:
         names = ", ".join(f'"{name}"' for name in absent[:10]) + (" ..." if len(absent) > 10 else "")
         notes.append(f"no object of {names} in these pictures: not measured (n/a), left out of every mean")
-    if counts.capped_images:
+    if counts.capped_images and settings.protocol != RECALL:  # there the limit is what is asked about
         notes.append(
             f"max-dets ({settings.max_dets}) reached in {counts.capped_images} images; raise --max-dets"
         )

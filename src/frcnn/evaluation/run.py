@@ -14,9 +14,10 @@ from frcnn.config import Config
 from frcnn.data.loader import Batch, eval_loader
 from frcnn.data.open import open_dataset
 from frcnn.data.sample import Dataset, did_you_mean
+from frcnn.evaluation.protocols import RECALL, choose_protocol, default_max_dets
 from frcnn.evaluation.report import Counts, Report, measure
 from frcnn.model.buckets import padded_sizes
-from frcnn.model.detector import FasterRCNN, detect
+from frcnn.model.detector import Network, build_network, detect
 from frcnn.model.postprocess import Limits
 from frcnn.model.preprocess import pad_batch, prepare
 from frcnn.precision import Precision, Requested, choose_precision
@@ -31,7 +32,7 @@ class DetectorLike(Protocol):
     """What ``evaluate`` needs of a detector; ``frcnn.Detector`` has it."""
 
     @property
-    def model(self) -> FasterRCNN:
+    def model(self) -> Network:
         """The network, on its device."""
         ...
 
@@ -87,8 +88,9 @@ class Collector:
 def ground_truth(dataset: Dataset, classes: Sequence[str] | None = None) -> dict[str, Any]:
     """The objects of a data set as a COCO dictionary; ids count from 1, ``category_id`` is the label.
 
-    Ignored objects are flagged ``ignore``, and so are boxes without area, which nothing can match. A region
-    without a class becomes a crowd region of every class.
+    Ignored objects are flagged ``ignore``, and so are boxes without area, which nothing can match. Ignored
+    crowds are regions (``iscrowd``), and a region without a class becomes one of every class. ``truncated``
+    and ``occluded`` are handed on.
 
     Args:
         dataset: its pictures are not opened.
@@ -107,10 +109,12 @@ def ground_truth(dataset: Dataset, classes: Sequence[str] | None = None) -> dict
         images.append(
             {"id": sample.image_id, "height": height, "width": width, "file_name": str(sample.path)}
         )
-        rows = zip(sample.boxes.tolist(), sample.labels.tolist(), sample.ignore.tolist(), strict=True)
-        for (x1, y1, x2, y2), label, ignore in rows:
-            region, area = label < 0, max(x2 - x1, 0.0) * max(y2 - y1, 0.0)
-            for category in range(len(names)) if region else (to_label[label],):
+        columns = (sample.boxes, sample.labels, sample.ignore, sample.crowd)
+        columns += (sample.truncated, sample.occluded)
+        rows = zip(*(column.tolist() for column in columns), strict=True)
+        for (x1, y1, x2, y2), label, ignore, crowd, truncated, occluded in rows:
+            area = max(x2 - x1, 0.0) * max(y2 - y1, 0.0)
+            for category in range(len(names)) if label < 0 else (to_label[label],):
                 annotations.append(
                     {
                         "id": len(annotations) + 1,
@@ -118,8 +122,10 @@ def ground_truth(dataset: Dataset, classes: Sequence[str] | None = None) -> dict
                         "category_id": category,
                         "bbox": [x1, y1, max(x2 - x1, 0.0), max(y2 - y1, 0.0)],
                         "area": area,
-                        "iscrowd": int(region),
+                        "iscrowd": int(label < 0 or (crowd and ignore)),
                         "ignore": int(ignore or area <= 0),
+                        "truncated": truncated,
+                        "occluded": occluded,
                     }
                 )
     categories = [{"id": k, "name": name} for k, name in enumerate(names)]
@@ -143,7 +149,7 @@ def class_map(data: Sequence[str], model: Sequence[str]) -> tuple[int, ...]:
 
 
 def collect_detections(
-    model: FasterRCNN,
+    model: Network,
     batches: Iterable[Batch],
     device: torch.device | str,
     precision: Precision | None = None,
@@ -184,7 +190,7 @@ def evaluate(
     model: DetectorLike | str | Path,
     data: Dataset | str | Path,
     split: str | None = None,
-    protocol: str = "coco",
+    protocol: str | None = None,
     *,
     score: float | None = None,
     max_dets: int | None = None,
@@ -197,9 +203,11 @@ def evaluate(
         model: a ``frcnn.Detector``, or the path of a model file.
         data: a data set, or its folder.
         split: one of its splits; None: all of it.
-        protocol: ``coco``.
-        score: lowest score that enters; None: ``eval.score_threshold`` of the configuration.
-        max_dets: detections that the model may give for a picture; None: the configuration's.
+        protocol: ``coco``, ``voc07``, ``voc12``, ``kitti``, ``kitti11`` or ``recall``; None: ``recall`` for a
+            model of proposals alone, else ``coco``.
+        score: lowest score that enters; None: the configuration's ``eval.score_threshold``, for ``recall`` 0.
+        max_dets: detections that the model may give for a picture; None: the configuration's, for ``recall``
+            1000.
         precision: number format; None: ``eval.precision`` of the configuration.
         progress: called with the number of pictures done.
 
@@ -207,9 +215,11 @@ def evaluate(
         The protocol's numbers, the table by class, curves and thresholds.
 
     Raises:
-        ValueError: when the data has classes that the model does not know, or the split is missing or empty.
+        ValueError: when the data has classes that the model does not know (for ``recall`` they may differ),
+            the split is missing or empty, or the protocol is unknown or not for this model.
     """
     detector = _detector(model)
+    rule = choose_protocol(detector.config.detector, protocol)
     if isinstance(data, str | Path):
         dataset = open_dataset(data, split, config=detector.config.data)
     else:
@@ -218,10 +228,11 @@ def evaluate(
         raise ValueError(
             f"{dataset.root}: no pictures to evaluate on{f' in split {split!r}' if split else ''}"
         )
-    truth = ground_truth(dataset, detector.classes)  # before the work, because it may find an unknown class
+    # before the work, because it may find an unknown class
+    truth = ground_truth(dataset, None if rule == RECALL else detector.classes)
     config, settings = detector.config, detector.config.eval
-    floor = settings.score_threshold if score is None else score
-    most = max(settings.max_dets, config.roi.max_dets) if max_dets is None else max_dets
+    floor, most = default_limits(config, rule)
+    floor, most = floor if score is None else score, most if max_dets is None else max_dets
     device = next(detector.model.parameters()).device
     batches = eval_loader(dataset, config, prepare, pad_batch, settings.batch)
     if detector.model.compiled is not None:
@@ -230,14 +241,25 @@ def evaluate(
     chosen = choose_precision(precision or settings.precision, device)
     limits = Limits(score=floor, max_dets=most)
     found = collect_detections(detector.model, batches, device, chosen, limits, progress)
-    return measure(truth, found.results, most, floor, protocol, counts=found.counts)
+    return measure(truth, found.results, most, floor, rule, counts=found.counts)
+
+
+def default_limits(config: Config, protocol: str) -> tuple[float, int]:
+    """Lowest score, and detections of a picture, with which a model is measured where nobody says otherwise.
+
+    Average recall is about rank, not score: every proposal enters, as many as its largest limit.
+    """
+    if protocol == RECALL:
+        return 0.0, default_max_dets(RECALL)
+    own = config.fcos.max_dets if config.detector == "fcos" else config.roi.max_dets
+    return config.eval.score_threshold, max(config.eval.max_dets, own)
 
 
 @dataclass(frozen=True)
 class _Stored:
     """What ``evaluate`` needs of a model file."""
 
-    model: FasterRCNN
+    model: Network
     config: Config
     classes: tuple[str, ...]
 
@@ -246,6 +268,6 @@ def _detector(model: DetectorLike | str | Path) -> DetectorLike:
     if not isinstance(model, str | Path):
         return model
     stored = load_checkpoint(model)
-    network = FasterRCNN(stored.config, len(stored.classes))
+    network = build_network(stored.config, len(stored.classes))
     restore(network, stored.state, str(model))
     return _Stored(network, stored.config, stored.classes)
