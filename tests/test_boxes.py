@@ -14,6 +14,7 @@ from torch import Tensor
 from frcnn.boxes import (
     MAX_LOG_SCALE,
     area,
+    ciou,
     clip,
     decode_deltas,
     encode_deltas,
@@ -109,6 +110,19 @@ def test_arithmetic_is_float32_for_half_precision_input() -> None:
         assert decode_deltas(a.to(kind), torch.zeros(1, 4, dtype=kind)).equal(a)
     with torch.autocast("cpu", torch.bfloat16):
         assert iou(a, b).dtype == torch.float32 and iou(a, b)[0, 0] == iou(a.double(), b.double())[0, 0]
+
+
+def test_ciou_equals_torchvision() -> None:
+    assert ciou(EMPTY, EMPTY).shape == (0,)
+    corner = torch.rand(60, 2, generator=torch.Generator().manual_seed(3)) * 20
+    a = torch.cat([corner, corner + 1 + torch.rand(60, 2) * 20], 1).requires_grad_()
+    b = torch.cat([corner.flip(0), corner.flip(0) + 1 + torch.rand(60, 2) * 20], 1)
+    expected = 1 - torchvision.ops.complete_box_iou_loss(a, b)
+    torch.testing.assert_close(ciou(a, b), expected, rtol=1e-4, atol=1e-5)
+    ours, theirs = (torch.autograd.grad(v.sum(), a)[0] for v in (ciou(a, b), expected))
+    torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)
+    assert ciou(UNIT, UNIT).item() == pytest.approx(1.0)
+    assert ciou(torch.zeros(1, 4), torch.zeros(1, 4)).isfinite().all()
 
 
 def test_giou_equals_torchvision() -> None:

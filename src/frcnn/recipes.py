@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Callable
 
 from frcnn.config import (
@@ -14,6 +15,8 @@ from frcnn.config import (
     BackboneConfig,
     Config,
     DataConfig,
+    EvalConfig,
+    FcosConfig,
     FpnConfig,
     PreprocessConfig,
     ProposalConfig,
@@ -128,7 +131,7 @@ def vgg16() -> Config:
             beta=1.0,
             box_normaliser="positives",
             box_weight=10.0,
-            ignore_rule="iou",
+            ignore_rule="by_kind",
         ),
         proposals=ProposalConfig(
             pre_nms_train=12000,
@@ -148,16 +151,125 @@ def vgg16() -> Config:
             box_normaliser="positives",
             box_weight=10.0,
             delta_weights=(1.0, 1.0, 1.0, 1.0),
-            ignore_rule="iou",
+            ignore_rule="by_kind",
             nms_iou=0.3,
         ),
         train=TrainConfig(epochs=14, batch=1, lr=0.016, warmup=500, ema=0.0, clip=10.0, weight_decay=5e-4),
     )
 
 
+def rpn_vgg16() -> Config:
+    """Proposals alone, from VGG16 (reference system S0): evaluated by average recall.
+
+    Where pretrained weights are loaded the backbone keeps them; from scratch it is trained.
+    """
+    base = vgg16()
+    return base.model_copy(
+        update={
+            "recipe": "rpn-vgg16",
+            "detector": "rpn",
+            "preprocess": base.preprocess.model_copy(update={"fixed_size": (800, 800)}),
+            "backbone": base.backbone.model_copy(update={"freeze": 4}),
+            "proposals": base.proposals.model_copy(update={"pre_nms_test": 6000, "post_nms_test": 1000}),
+            "roi": RoiConfig(score_threshold=0.0, max_dets=1000),
+            "train": TrainConfig(epochs=20, batch=15, lr=0.016, warmup=100, ema=0.0, save_every=5),
+            "eval": EvalConfig(max_dets=1000, score_threshold=0.0),
+        }
+    )
+
+
+def vgg16_dontcare() -> Config:
+    """VGG16 with don't-care areas and hard objects in both stages (reference system S1).
+
+    The box targets' deviations are those of Fast R-CNN's reference code, whose means are 0. The source trains
+    the last eight tensors with Adam; that needs a pretrained backbone: ``train.parameters=last:8``,
+    ``train.optimizer=adam``.
+    """
+    base = vgg16()
+    return base.model_copy(
+        update={
+            "recipe": "vgg16-dontcare",
+            "anchors": base.anchors.model_copy(update={"rounding": "pyfrcnn"}),
+            "rpn": base.rpn.model_copy(
+                update={
+                    "channel_order": "grouped",
+                    "box_weight": 1.0,
+                    "ignore_wins": True,
+                }
+            ),
+            "proposals": base.proposals.model_copy(
+                update={"post_nms_train": 300, "min_size_unit": "original"}
+            ),
+            "roi": base.roi.model_copy(
+                update={
+                    "gt_proposals": "jittered",
+                    "negative_iou": (0.1, 0.5),
+                    "background_weight": "fg_over_bg",
+                    "target_std": (0.1, 0.1, 0.2, 0.2),
+                    "box_weight": 1.0,
+                    "ignore_wins": True,
+                }
+            ),
+        }
+    )
+
+
+def regnetx400mf_fpn() -> Config:
+    """RegNetX-400MF with a pyramid of 64 channels and a second stage that only classifies (S2)."""
+    return Config(
+        recipe="regnetx400mf-fpn",
+        preprocess=PreprocessConfig(min_size=224, max_size=448),
+        backbone=BackboneConfig(name="regnetx_004_tv", levels=(2, 3, 4)),
+        fpn=FpnConfig(channels=64, extra_pool=False),
+        anchors=AnchorConfig(sizes=((64,), (128,), (256,))),
+        rpn=RpnConfig(
+            depth=2,
+            output_kernel=3,
+            positive_iou=0.6,
+            negative_iou=0.3,
+            negative_at_edge=True,
+            best_anchor=False,
+            batch_size=16,
+            sampling="per_batch",
+            class_normaliser="batch_size",
+            box_loss="l1",
+            box_normaliser="batch_size",
+            max_log_scale=math.log(224 / 8),
+        ),
+        proposals=ProposalConfig(
+            pre_nms_train=400,
+            post_nms_train=100,
+            pre_nms_test=400,
+            post_nms_test=100,
+            post_nms_scope="level",
+        ),
+        roi=RoiConfig(
+            aligned=True,
+            head="conv",
+            convs=2,
+            conv_channels=64,
+            box_regression="none",
+            positive_at_edge=False,
+            batch_size=32,
+            sampling="per_batch",
+        ),
+        train=TrainConfig(epochs=30, batch=16, lr=0.02, warmup=100, ema=0.998),
+    )
+
+
+def fcos_regnetx400mf() -> Config:
+    """FCOS on the same backbone and pyramid, which S2 is compared with."""
+    base = regnetx400mf_fpn()
+    return base.model_copy(update={"recipe": "fcos-regnetx400mf", "detector": "fcos", "fcos": FcosConfig()})
+
+
 RECIPES: dict[str, Callable[[], Config]] = {
     "lite0-fpn": lite0_fpn,
+    "rpn-vgg16": rpn_vgg16,
     "vgg16": vgg16,
+    "vgg16-dontcare": vgg16_dontcare,
+    "regnetx400mf-fpn": regnetx400mf_fpn,
+    "fcos-regnetx400mf": fcos_regnetx400mf,
     "r50-fpn": r50_fpn,
     "r50-fpn-v2": r50_fpn_v2,
     "mobilenetv3-fpn": mobilenetv3_fpn,

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from small import targets_of
 
 from frcnn.config import RoiConfig, RpnConfig
-from frcnn.model.losses import LossInputs, default_losses, roi_losses, rpn_losses
+from frcnn.model.losses import LossInputs, default_losses, roi_counts, roi_losses, rpn_losses
 from frcnn.model.matching import match_anchors, match_rois
 from frcnn.model.sampling import roi_samples, rpn_targets, sample, with_objects
 from frcnn.structures import Proposals, RoiSamples, RpnOutput, Samples
@@ -55,7 +55,7 @@ def rois_of(labels: list[int], classes: int) -> RoiSamples:
     return RoiSamples(boxes, index, table, index, target, foreground, valid)
 
 
-@pytest.mark.parametrize("kind", ["smooth_l1", "l1", "giou"])
+@pytest.mark.parametrize("kind", ["smooth_l1", "l1", "giou", "ciou"])
 def test_no_roi_gives_zero_loss_and_zero_gradient(kind: str) -> None:
     config = RoiConfig.model_validate({"box_loss": kind})
     for labels in ([], [-1, -1]):
@@ -210,3 +210,61 @@ def test_default_losses_are_the_four_and_their_sum() -> None:
     assert [v.item() for v in losses.as_dict().values()] == pytest.approx([*values, sum(values)])
     assert list(losses.as_dict()) == ["rpn_objectness", "rpn_box", "roi_class", "roi_box", "total"]
     assert losses.roi_class.item() == pytest.approx(math.log(4))
+
+
+def test_class_weights_are_those_of_a_weighted_log_likelihood() -> None:
+    rois, logits = rois_of([2, 0, 3, 3, -1], 3), torch.randn(1, 5, 4)
+    config = RoiConfig(class_weights=(1.0, 5.0, 2.0, 0.5))
+    loss, _ = roi_losses(rois, logits, torch.zeros(1, 5, 3, 4), config)
+    weight = torch.tensor([1.0, 5.0, 2.0, 0.5])
+    torch.testing.assert_close(loss, F.cross_entropy(logits[0, :4], rois.labels[0, :4], weight))
+    nothing, _ = roi_losses(rois_of([], 3), torch.zeros(1, 0, 4), torch.zeros(1, 0, 3, 4), config)
+    assert nothing == 0
+
+
+def test_background_counts_as_much_as_there_are_objects_for_it() -> None:
+    rois, logits = rois_of([2, 3, 3, 3, 3, -1], 3), torch.randn(1, 6, 4)
+    loss, _ = roi_losses(rois, logits, torch.zeros(1, 6, 3, 4), RoiConfig(background_weight="fg_over_bg"))
+    weight = torch.tensor([1.0, 1.0, 1.0, 0.25])  # one object, four of the background
+    torch.testing.assert_close(loss, F.cross_entropy(logits[0, :5], rois.labels[0, :5], weight))
+    objects = rois_of([2, 1], 3)
+    plain, _ = roi_losses(objects, logits[:, :2], torch.zeros(1, 2, 3, 4), RoiConfig())
+    same, _ = roi_losses(
+        objects, logits[:, :2], torch.zeros(1, 2, 3, 4), RoiConfig(background_weight="fg_over_bg")
+    )
+    torch.testing.assert_close(plain, same)
+
+
+def test_weights_of_single_coordinates() -> None:
+    rois, deltas = rois_of([0], 3), torch.randn(1, 1, 3, 4)
+    apart = (deltas[0, 0, 0] - rois.box_targets[0, 0]).abs()
+    config = RoiConfig(box_loss="l1", inside_weights=(1, 0, 2, 1), outside_weights=(1, 1, 1, 3))
+    _, box = roi_losses(rois, torch.zeros(1, 1, 4), deltas, config)
+    torch.testing.assert_close(box, (apart * torch.tensor([1.0, 0, 2, 3])).sum())
+
+
+def test_a_head_that_only_classifies_has_no_box_loss() -> None:
+    rois, deltas = rois_of([0, 3], 3), torch.zeros(1, 2, 0, 4, requires_grad=True)
+    _, box = roi_losses(rois, torch.zeros(1, 2, 4), deltas, RoiConfig(box_regression="none"))
+    assert box == 0 and box.requires_grad
+
+
+def test_losses_divided_by_what_should_have_been_drawn() -> None:
+    rpn, samples = rpn_output(1, 5), samples_of([0, 1, 2], [True, False, False], [True, True, True])
+    target = torch.zeros(1, 3, 4)
+    few = RpnConfig(batch_size=3, box_loss="l1")
+    fixed = few.model_copy(
+        update={"batch_size": 12, "class_normaliser": "batch_size", "box_normaliser": "batch_size"}
+    )
+    for ours, asked in zip(
+        rpn_losses(rpn, samples, target, few), rpn_losses(rpn, samples, target, fixed), strict=True
+    ):
+        torch.testing.assert_close(ours / 4, asked)
+
+
+def test_counts_of_what_was_right() -> None:
+    empty = roi_counts(rois_of([], 3), torch.zeros(1, 0, 4))
+    assert [float(v) for v in vars(empty).values()] == [0, 0, 0, 0]
+    logits = F.one_hot(torch.tensor([[2, 1, 3, 0, 3]]), 4).float()
+    counts = roi_counts(rois_of([2, 0, 3, 3, -1], 3), logits)
+    assert [float(v) for v in vars(counts).values()] == [1, 1, 2, 2]

@@ -19,6 +19,7 @@ from frcnn.structures import Proposals, Targets
 
 SIZES = torch.tensor([[100.0, 100.0]])
 RPN = RpnConfig()
+RULES = ("ioa", "iou", "by_kind")
 
 
 def no_objects(n: int, g: int) -> Targets:
@@ -68,10 +69,18 @@ def problems(draw: st.DrawFn) -> tuple[Tensor, Targets, Tensor]:
 def test_streaming_equals_dense_ties_included(problem: tuple[Tensor, Targets, Tensor], chunk: int) -> None:
     boxes, targets, usable = problem
     for mask in (None, usable):
-        streamed, dense = overlaps(boxes, targets, mask, chunk), dense_overlaps(boxes, targets, mask)
-        for name in ("best", "index", "best_of_object", "ignored_iou"):
-            assert getattr(streamed, name).equal(getattr(dense, name)), name
-        torch.testing.assert_close(streamed.ignored_area, dense.ignored_area)
+        for rule in RULES:
+            streamed = overlaps(boxes, targets, mask, rule, chunk)
+            dense = dense_overlaps(boxes, targets, mask, rule)
+            for name in ("best", "index", "best_of_object", "ignored_iou", "best_of_ignored"):
+                assert getattr(streamed, name).equal(getattr(dense, name)), name
+            torch.testing.assert_close(streamed.ignored_area, dense.ignored_area)
+
+
+def hard(table: Tensor, a: int, g: int) -> bool:
+    """Whether an ignored object would make the anchor positive."""
+    value = float(table[a, g])
+    return value >= 0.7 or (value > 0 and value == float(table[:, g].max()))
 
 
 @settings(max_examples=60, deadline=None)
@@ -91,7 +100,7 @@ def test_labels_follow_their_definition(problem: tuple[Tensor, Targets, Tensor])
             favourite = any(v > 0 and v == float(table[:, g].max()) for g, v in mine.items())
             if best >= 0.7 or favourite:
                 expected = 1
-            elif best >= 0.3 or any(float(table[a, g]) >= 0.7 for g in skip):
+            elif best >= 0.3 or any(hard(table, a, g) for g in skip):
                 expected = -1
             else:
                 expected = 0
@@ -159,10 +168,10 @@ def test_hard_objects_ignore_what_they_would_make_positive() -> None:
     config = RPN.model_copy(update={"ignore_rule": "iou"})
     hard = targets_of([[((40, 40, 60, 58), 1)]], [[True]])  # IoU 0.9 with anchor 1
     assert match_anchors(ANCHORS, SIZES, hard, config).labels.tolist() == [[0, -1, 0]]
-    slight = targets_of(
-        [[((40, 40, 60, 52), 1)]], [[True]]
-    )  # IoU 0.6: more than half covered, yet background
-    assert match_anchors(ANCHORS, SIZES, slight, config).labels.tolist() == [[0, 0, 0]]
+    slight = targets_of([[((40, 40, 60, 52), 1)]], [[True]])  # IoU 0.6: more than half covered
+    assert match_anchors(ANCHORS, SIZES, slight, config).labels.tolist() == [[0, -1, 0]], "its best anchor"
+    by_iou = config.model_copy(update={"best_anchor": False})
+    assert match_anchors(ANCHORS, SIZES, slight, by_iou).labels.tolist() == [[0, 0, 0]], "would be neutral"
     both = targets_of([[((40, 40, 60, 58), 1), ((40, 40, 60, 60), 0)]], [[True, False]])
     matches = match_anchors(ANCHORS, SIZES, both, config)
     assert matches.labels[0, 1] == 1 and matches.index[0, 1] == 1, (
@@ -213,6 +222,35 @@ def test_rois_in_regions_are_ignored(rule: str) -> None:
     assert matches.labels.tolist() == [[-1, 0]]
 
 
+def test_each_ignored_box_is_taken_for_what_it_is() -> None:
+    """``by_kind``: a region by the area it covers, an object with a class by what it would make positive."""
+    config = RPN.model_copy(update={"ignore_rule": "by_kind", "best_anchor": False})
+    region, slight = ((40, 40, 60, 52), -1), ((40, 40, 60, 52), 1)  # cover 0.6 of anchor 1, IoU 0.6
+    for box, expected in ((region, -1), (slight, 0), (((40, 40, 60, 58), 1), -1)):
+        labels = match_anchors(ANCHORS, SIZES, targets_of([[box]], [[True]]), config).labels
+        assert labels.tolist() == [[0, expected, 0]]
+
+
+def test_ignored_boxes_win_where_the_recipe_says_so() -> None:
+    both = targets_of([[((38, 38, 62, 55), -1), ((40, 40, 60, 60), 2)]], [[True, False]])
+    for wins, expected in ((False, 1), (True, -1)):
+        config = RPN.model_copy(update={"ignore_wins": wins})
+        assert match_anchors(ANCHORS, SIZES, both, config).labels[0, 1] == expected
+        roi = RoiConfig(ignore_wins=wins)
+        assert match_rois(proposals_of(ANCHORS, [True] * 3), both, roi).labels[0, 1] == expected
+
+
+@pytest.mark.parametrize("inclusive", [False, True])
+def test_edges_of_the_thresholds(inclusive: bool) -> None:
+    half = targets_of([[((40, 40, 60, 50), 0)]])  # IoU of exactly 0.5 with anchor 1
+    rpn = RpnConfig(negative_iou=0.5, best_anchor=False, negative_at_edge=inclusive)
+    assert match_anchors(ANCHORS, SIZES, half, rpn).labels[0, 1] == (0 if inclusive else -1)
+    roi = RoiConfig(positive_iou=0.5, positive_at_edge=inclusive)
+    assert match_rois(proposals_of(ANCHORS, [True] * 3), half, roi).labels[0, 1] == (1 if inclusive else 0)
+    gap = RoiConfig(positive_iou=0.5, positive_at_edge=inclusive, negative_iou=(0.1, 0.4))
+    assert match_rois(proposals_of(ANCHORS, [True] * 3), half, gap).labels[0, 1] == (1 if inclusive else -1)
+
+
 def test_flips_commute_with_the_labels() -> None:
     generator = torch.Generator().manual_seed(0)
     corner = torch.randint(0, 80, (40, 2), generator=generator).float()
@@ -225,7 +263,7 @@ def test_flips_commute_with_the_labels() -> None:
 
     targets = targets_of([objects], skip)
     mirrored = Targets(flip(targets.boxes), targets.labels, targets.ignore)
-    for rule in ("ioa", "iou"):
+    for rule in RULES:
         for only in (False, True):
             config = RPN.model_copy(update={"ignore_rule": rule, "inside_only": only})
             straight = match_anchors(anchors, SIZES, targets, config)

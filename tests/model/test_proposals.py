@@ -12,7 +12,7 @@ from torch import Tensor
 from frcnn.boxes import decode_deltas
 from frcnn.config import AnchorConfig, ProposalConfig, RpnConfig
 from frcnn.model.anchors import cell_anchors, grid_anchors
-from frcnn.model.proposals import ProposalLimits, limits, select_proposals
+from frcnn.model.proposals import ProposalLimits, given_proposals, limits, select_proposals
 from frcnn.structures import RpnOutput
 
 SIZES = torch.tensor([[60.0, 90.0], [64.0, 50.0]])
@@ -141,3 +141,46 @@ def test_no_gradient_passes() -> None:
     rpn = output()
     rpn.deltas.requires_grad_()
     assert not select_proposals(rpn, SIZES, ProposalConfig(), RPN, LIMITS).boxes.requires_grad
+
+
+def test_a_limit_for_every_level() -> None:
+    rpn, most = output(), ProposalLimits(pre_nms=40, post_nms=5, per_level=True)
+    found = select_proposals(rpn, SIZES, ProposalConfig(), RPN, most)
+    assert found.boxes.shape == (2, 15, 4) and most.count(rpn.level_sizes) == 15
+    alone = select_proposals(rpn, SIZES, ProposalConfig(), RPN, ProposalLimits(40, 120))
+    for image in range(2):
+        for level in range(3):
+            mine = found.scores[image][(found.level[image] == level) & found.valid[image]]
+            theirs = alone.scores[image][(alone.level[image] == level) & alone.valid[image]][:5]
+            assert mine.equal(theirs), "the best of the level"
+
+
+def test_the_least_size_in_pixels_of_the_original() -> None:
+    rpn, most = output(), ProposalLimits(60, 200)
+    scales = torch.tensor([[2.0, 2.0], [0.5, 1.0]])
+    config = ProposalConfig(min_size=16, min_size_unit="original")
+    found = select_proposals(rpn, SIZES, config, RPN, most, scales)
+    sides = (found.boxes[..., 2:] - found.boxes[..., :2]).where(found.valid[..., None], torch.inf)
+    assert sides[0].min() >= 32 and sides[1, :, 0].min() >= 16 and 8 <= sides[1, :, 1].min() < 16
+    resized = select_proposals(rpn, SIZES, ProposalConfig(min_size=16), RPN, most, scales)
+    assert not resized.boxes.equal(found.boxes)
+
+
+def test_given_proposals_keep_their_order_and_their_padding() -> None:
+    assert given_proposals(torch.zeros(2, 0, 4)).valid.shape == (2, 0)
+    boxes = torch.tensor([[[0.0, 0, 5, 5], [1, 1, 9, 4], [0, 0, 0, 0]]])
+    found = given_proposals(boxes)
+    assert found.valid.tolist() == [[True, True, False]] and found.boxes.equal(boxes)
+
+
+def test_sides_grow_only_so_far() -> None:
+    rpn = output(1)
+    huge = RpnOutput(
+        rpn.objectness_logits,
+        torch.tensor([0.0, 0, 9, 9]).expand_as(rpn.deltas),
+        torch.tensor([28.0, 28, 32, 32]).expand_as(rpn.anchors),
+        rpn.level_sizes,
+    )
+    config = RPN.model_copy(update={"max_log_scale": math.log(2)})
+    boxes = select_proposals(huge, SIZES[:1], ProposalConfig(nms_iou=1.0), config, LIMITS).boxes
+    torch.testing.assert_close(boxes[0, 0], torch.tensor([26.0, 26, 34, 34]))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from frcnn.boxes import encode_deltas
 from frcnn.config import RoiConfig
-from frcnn.model.sampling import roi_samples, rpn_targets, sample, with_objects
+from frcnn.model.sampling import jittered, roi_samples, rpn_targets, sample, sample_batch, with_objects
 from frcnn.structures import Matches, Proposals, Samples
 
 UNIT = (1.0, 1.0, 1.0, 1.0)
@@ -162,3 +162,67 @@ def test_roi_samples_carry_labels_and_targets() -> None:
     assert rois.box_targets[0, 2:].eq(0).all()
     assert rois.image_index.eq(0).all()
     assert rois.boxes[0, 4].equal(rois.boxes[0, 0]), "what is not valid repeats a valid RoI"
+
+
+@pytest.mark.parametrize(
+    ("labels", "count", "positives", "expected"),
+    [
+        ([[], []], 4, 2, (0, 0)),
+        ([[-1, -1], [-1, -1]], 4, 2, (0, 0)),
+        ([[0, 0, 0, 0], [0, 0, 0, 0]], 2, 1, (0, 4)),
+        ([[1, 1, 1, 1], [0, 0, 0, 0]], 2, 1, (2, 2)),  # one picture gives all positives
+        ([[1, 1, 1, 1], [-1, -1, -1, 0]], 2, 1, (2, 1)),
+        ([[1, 0, -1, 1], [0, 1, 0, 1]], 3, 2, (4, 2)),
+    ],
+)
+def test_counts_over_the_whole_batch(
+    labels: list[list[int]], count: int, positives: int, expected: tuple[int, int]
+) -> None:
+    table = torch.tensor(labels, dtype=torch.long)
+    noise = torch.rand(table.shape, generator=torch.Generator().manual_seed(0))
+    samples = sample_batch(table, noise, count, positives)
+    assert samples.index.shape == (2, min(2 * count, table.shape[1]))
+    assert int(samples.foreground.sum()) == expected[0]
+    assert int((samples.valid & ~samples.foreground).sum()) == expected[1]
+    for i in range(2):
+        drawn = samples.index[i][samples.valid[i]]
+        assert len(drawn.unique()) == len(drawn), "nothing is drawn twice"
+        assert table[i, drawn].eq(samples.foreground[i][samples.valid[i]].long()).all()
+    flat = sample(table.reshape(1, -1), noise.reshape(1, -1), 2 * count, 2 * positives)
+    wanted = set(flat.index[0][flat.valid[0]].tolist())
+    got = {i * table.shape[1] + int(a) for i in range(2) for a in samples.index[i][samples.valid[i]]}
+    assert got == wanted, "the same as drawing from one long list"
+
+
+def test_copies_of_objects_are_moved_by_at_most_their_share() -> None:
+    sizes = torch.tensor([[100.0, 100.0]])
+    nothing = jittered(torch.zeros(1, 0, 4), torch.zeros(1, 0, 4), 0.025, sizes)
+    assert nothing.shape == (1, 0, 4)
+    boxes = torch.tensor([[[10.0, 20, 50, 40], [0, 0, 100, 100]]])
+    noise = torch.rand(1, 2, 4, generator=torch.Generator().manual_seed(0))
+    moved = jittered(boxes, noise, 0.025, sizes)
+    assert ((moved - boxes).abs() <= torch.tensor([[[1.0, 0.5, 1.0, 0.5], [2.5] * 4]])).all()
+    assert (moved[0, 0] != boxes[0, 0]).all()
+    assert moved.min() >= 0 and moved.max() <= 100, "cut at the picture"
+    assert jittered(boxes, torch.full_like(boxes, 0.5), 0.025, sizes).equal(boxes)
+    none = torch.zeros(1, 0)
+    joined = with_objects(
+        Proposals(torch.zeros(1, 0, 4), none, none.long(), none.bool()),
+        targets_of([[((10, 20, 50, 40), 0), ((0, 0, 100, 100), 1)]]),
+        torch.cat([moved, torch.zeros(1, 6, 4)], 1),
+    )
+    assert joined.boxes[:, :2].equal(moved) and joined.valid.sum() == 2
+
+
+def test_normalised_targets_are_weighted_ones() -> None:
+    targets = targets_of([[((10, 20, 50, 40), 0)]])
+    one, first = torch.ones(1, 1), torch.zeros(1, 1).long()
+    proposals = Proposals(torch.tensor([[[12.0, 18, 48, 44]]]), one, first, one.bool())
+    matches, samples = Matches(one.long(), first), Samples(first, one.bool(), one.bool())
+    tens = RoiConfig(delta_weights=(10.0, 10.0, 5.0, 5.0))
+    tenths = RoiConfig(delta_weights=UNIT, target_std=(0.1, 0.1, 0.2, 0.2))
+    a, b = (roi_samples(proposals, matches, samples, targets, c, 3).box_targets for c in (tens, tenths))
+    torch.testing.assert_close(a, b)
+    shifted = tenths.model_copy(update={"target_mean": (0.1, 0.0, -0.2, 0.0)})
+    c = roi_samples(proposals, matches, samples, targets, shifted, 3).box_targets
+    torch.testing.assert_close(c, b - torch.tensor([1.0, 0.0, -1.0, 0.0]))
