@@ -82,7 +82,10 @@ def equal(a: Batch, b: Batch) -> bool:
         (*vars(b.images).values(), *vars(b.targets).values()),
         strict=True,
     )
-    return all(x is y or torch.equal(x, y) for x, y in tensors) and (a.image_ids, a.paths) == (b.image_ids, b.paths)
+    return all(x is y or torch.equal(x, y) for x, y in tensors) and (a.image_ids, a.paths) == (
+        b.image_ids,
+        b.paths,
+    )
 
 
 def test_no_pictures(dataset: Dataset) -> None:

@@ -23,7 +23,8 @@ ONE = [("cat", 1, 1, 10, 20)]
         (lambda p: text(p / "readme.md", "x"), "no pictures and no annotations here"),
         (
             lambda p: picture(p / "a.jpg"),
-            r"holds pictures \(1\) and no annotations of a known format \(KITTI, Penn-Fudan, Pascal VOC, COCO\)",
+            r"holds pictures \(1\) and no annotations of a known format "
+            r"\(KITTI, Penn-Fudan, Pascal VOC, COCO\)",
         ),
         (lambda p: text(p / "a.xml", xml("a.jpg", ONE)), "holds XML files and no pictures"),
     ],

@@ -12,13 +12,18 @@ from PIL import Image
 Box = tuple[str, float, float, float, float]
 
 
-def bccd() -> Path:
-    """The real data set; skips the test where it is not there."""
+def real(name: str) -> Path:
+    """A real data set; skips the test where it is not there."""
     default = Path(__file__).parents[2].parent / "shared" / "data"
-    folder = Path(os.environ.get("FRCNN_DATA", default)) / "bccd"
+    folder = Path(os.environ.get("FRCNN_DATA", default)) / name
     if not folder.is_dir():
-        pytest.skip("BCCD is not here: set FRCNN_DATA to the folder that holds bccd/")
+        pytest.skip(f"no {name} here: set FRCNN_DATA to the folder that holds {name}/")
     return folder
+
+
+def bccd() -> Path:
+    """The real blood cells."""
+    return real("bccd")
 
 
 def xml(

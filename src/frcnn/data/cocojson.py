@@ -86,9 +86,9 @@ class CocoFile:
 
 def parse(content: bytes) -> CocoFile:
     """Read the bytes of a file. Never raises."""
-    result = CocoFile()
+    result, content = CocoFile(), content.removeprefix(b"\xef\xbb\xbf")
     try:
-        file = msgspec.json.decode(content.removeprefix(b"\xef\xbb\xbf"), type=_File)
+        file = msgspec.json.decode(content, type=_File)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         result.problems.append(_broken(error, content))
         return result
@@ -188,6 +188,7 @@ def _broken(error: Exception, content: bytes) -> Problem:
         return Problem(1, f"is not a COCO detection file: {_reason(error)}")
     if not content.strip():
         return Problem(1, "is empty")
-    at = re.search(r"\(byte (\d+)\)", text)
-    line = content.count(b"\n", 0, int(at[1])) + 1 if at else 0
-    return Problem(line, f"is not JSON: {text[:1].lower()}{text[1:]}")
+    at = re.search(r" \(byte (\d+)\)", text)
+    line = content.count(b"\n", 0, int(at[1]) if at else len(content)) + 1
+    reason = text.replace(at[0], "") if at else text
+    return Problem(line, f"is not JSON ({reason.removeprefix('JSON is malformed: ')})")
