@@ -16,6 +16,7 @@ from torch import nn
 from frcnn.config import Config
 from frcnn.data.open import open_dataset
 from frcnn.data.sample import Dataset
+from frcnn.evaluation.protocols import PROTOCOLS
 from frcnn.evaluation.run import Collector, class_map, collect_detections, evaluate, ground_truth
 from frcnn.recipes import recipe
 from frcnn.settings import with_settings
@@ -128,6 +129,16 @@ def test_a_region_without_class_counts_for_every_class_and_flat_boxes_are_ignore
     ]
 
 
+def test_ground_truth_hands_on_what_protocols_ask_for(data: Dataset) -> None:
+    objects = data.objects
+    objects.truncated[:], objects.occluded[:], objects.crowd[:] = [0.25, 0, 1, 0], [0, 3, 1, 0], True
+    objects.ignore[:] = [False, True, False, True]
+    rows = ground_truth(data)["annotations"]
+    assert [(a["truncated"], a["occluded"]) for a in rows] == [(0.25, 0), (0, 3), (1, 1), (0, 0)]
+    # a crowd with a class is a region of that class alone, and only while it is ignored
+    assert [(a["category_id"], a["iscrowd"]) for a in rows] == [(1, 0), (0, 1), (0, 0), (1, 1)]
+
+
 def test_class_names_are_matched_by_name() -> None:
     assert class_map((), ("a",)) == () and class_map(("b", "a"), ("a", "c", "b")) == (2, 0)
     with pytest.raises(
@@ -144,6 +155,40 @@ def test_a_perfect_detector_whatever_the_order_of_its_classes(data: Dataset) -> 
         by_name = {row.name: row for row in report.rows}
         assert by_name["dog"].objects == 1 and by_name["dog"].ignored == 1 and by_name["dog"].precision == 1.0
     assert by_name["cat"].ap is None and any('"cat"' in note for note in report.notes)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_perfect_detector_by_every_protocol(data: Dataset, protocol: str) -> None:
+    report = evaluate(knowing("ant", "dog"), data, protocol=protocol)
+    assert report.protocol == protocol and {v for k, v in report.metrics.items() if k != "AR1"} <= {1.0, None}
+    assert (report.settings.images, report.settings.objects, report.settings.ignored) == (3, 3, 1)
+    assert report.settings.score_floor == (0 if protocol == "recall" else 0.05)
+
+
+def test_recall_needs_no_common_class_names(data: Dataset) -> None:
+    detector = knowing("ant", "dog")
+    detector.classes = ("object",)
+    with pytest.raises(ValueError, match='"dog"'):
+        evaluate(detector, data)
+    report = evaluate(detector, data, protocol="recall")
+    assert report["AR100"] == 1.0 and report.classes == ("object",)
+
+
+def test_proposals_alone_are_measured_by_recall(data: Dataset) -> None:
+    from frcnn.model.detector import build_network
+
+    small = ["data.workers=0", "preprocess.min_size=64", "backbone.weights=none"]
+    config = with_settings(recipe("lite0-fpn"), ["detector=rpn", "roi.cascade=[]", *small])
+    torch.manual_seed(0)
+    detector = SimpleNamespace(model=build_network(config, 1).eval(), config=config, classes=("object",))
+    report = evaluate(detector, data)
+    assert report.protocol == "recall" and set(report.metrics) >= {"AR100", "AR300", "AR1000", "R50@1000"}
+    assert report.counts.detections > 3 * 100 and report.settings.max_dets == 1000  # not the model's own 100
+    assert report.settings.objects == 3 and report.settings.ignored == 1
+    assert 0 <= report.metrics["AR100"] <= report.metrics["AR1000"] <= 1  # type: ignore[operator]
+    assert evaluate(detector, data, max_dets=20).counts.detections <= 60
+    with pytest.raises(ValueError, match=r"detector rpn.*protocol coco.*--protocol recall"):
+        evaluate(detector, data, protocol="coco")
 
 
 def test_data_as_a_folder_and_what_is_wrong_with_it(data: Dataset) -> None:

@@ -28,7 +28,7 @@ class Numbers:
         metrics: its numbers by name.
         ap: (K,) AP of every class, None where there is none.
         ap50: (K,) AP at IoU 0.50.
-        extra: (K,) further numbers of every class by name.
+        extra: (K,) further numbers of every class by name: KITTI's AP at each difficulty.
         curves: (K,) precision at IoU 0.50 for recall 0.00, 0.01, ..., 1.00, or None.
         notes: sentences that a reader must know.
     """
@@ -100,8 +100,7 @@ def apply_protocol(
         return Numbers(VOC_IOU, {"mAP": found.mean}, found.ap, found.ap, ({},) * len(found.ap), sampled)
     if protocol == RECALL:
         covered = recall.evaluate_problem(problem, recall_limits(max_dets)).metrics
-        shown = {name: value for name, value in covered.items() if name[2:].isdigit()}
-        return Numbers(COCO_IOU, covered, none, none, (shown,) * len(none), sampled)
+        return Numbers(COCO_IOU, covered, none, none, ({},) * len(none), sampled)
     result = kitti.evaluate_problem(problem, 40 if protocol == KITTI else 11)
     metrics = {f"AP_{name}": value for name, value in result.mean.items()}
     extra = tuple({name: ap[k] for name, ap in result.ap.items()} for k in range(len(none)))

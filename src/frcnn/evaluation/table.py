@@ -71,7 +71,7 @@ class ClassRow:
         threshold: that score; for a class without objects the fallback that ``predict`` uses.
         precision_all: of all detections above the score floor: shows low false positives, which AP does not.
         recall_all: the same for recall: the most that any threshold can reach.
-        extra: further numbers of the protocol by name: KITTI's difficulties, average recalls.
+        extra: further numbers of the protocol by name: KITTI's AP at each difficulty.
     """
 
     name: str
@@ -133,6 +133,8 @@ WHICH_OBJECTS = {
 """Numbers that are not of all objects."""
 AP_COLUMNS = {COCO: ("AP", "AP50"), VOC07: ("AP",), VOC12: ("AP",)}
 """Of the table by class, before the protocol's further numbers."""
+FURTHER_WIDTH = 8
+"""Characters by which each of these widens the table, so that class names stay in one line."""
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -169,6 +171,7 @@ def format_table(rows: Sequence[ClassRow], settings: Settings, color: bool = Fal
         last = (f"{r.detections:,}", number(r.precision_all), number(r.recall_all))
         table.add_row(escape(r.name), f"{r.objects:,}", f"{r.ignored:,}", *(number(v) for v in shares), *last)
     out = io.StringIO()
+    width += FURTHER_WIDTH * len(further)
     console = Console(file=out, width=width, force_terminal=color, no_color=not color, highlight=False)
     console.print(table)
     floor = f"{settings.score_floor:g}"
