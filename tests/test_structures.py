@@ -10,6 +10,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from frcnn.structures import (
     Detections,
+    FcosOutput,
     ImageBatch,
     Losses,
     Matches,
@@ -84,8 +85,8 @@ def example(kind: type[TensorRecord]) -> TensorRecord:
         assert isinstance(batch, ImageBatch)
         return Trace(batch, (torch.ones(1), torch.ones(2)), example(RpnOutput), losses=losses())  # type: ignore
     values = {f.name: torch.arange(3.0) + i for i, f in enumerate(fields(kind))}  # type: ignore[arg-type]
-    if kind is RpnOutput:
-        return RpnOutput(**(values | {"level_sizes": (2, 1)}))  # type: ignore[arg-type]
+    if kind in (RpnOutput, FcosOutput):
+        return kind(**(values | {"level_sizes": (2, 1)}))  # type: ignore[arg-type]
     return kind(**values)
 
 

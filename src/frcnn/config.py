@@ -331,18 +331,37 @@ class FcosConfig(Section):
     convs: int = Field(2, ge=0)
     """3x3 convolutions of the class branch and of the box branch."""
     channels: int = Field(64, gt=0)
+    norm: Literal["none", "group"] = "none"
+    """After these convolutions; ``group`` in the paper."""
     centre_radius: float = Field(0.0, ge=0)
     """Only points within so many strides of an object's centre are positive; 0: all points inside it."""
     focal_alpha: Share = 0.25
     focal_gamma: float = Field(2.0, ge=0)
+    distances: Literal["clip", "exp"] = "clip"
+    """How the head says distances: as they are, cut at 0 when boxes are made (S2), or as exp(s x) with a
+    learnt s for each level (the paper)."""
     box_loss: Literal["l1", "giou"] = "l1"
+    """On the distances in strides (S2), or on boxes (the paper's is an IoU loss), which needs ``exp``."""
     box_weight: float = Field(1.0, ge=0)
     centerness_weight: float = Field(1.0, ge=0)
     pre_nms: int = Field(1000, gt=0)
-    """Best points of every level before NMS."""
+    """Best (point, class) pairs of every level before NMS."""
     score_threshold: float = Field(0.05, ge=0, le=1)
+    """Of the geometric mean of class probability and centerness."""
     nms_iou: float = Field(0.6, ge=0, le=1)
     max_dets: int = Field(100, gt=0)
+    min_size: float = Field(1e-2, ge=0)
+
+    @model_validator(mode="after")
+    def _fits(self) -> FcosConfig:
+        for low, high in self.size_ranges:
+            if high is not None and low >= high:
+                raise ValueError(f"size range ({low:g}, {high:g}) must be (low, high), low below high")
+        if self.box_loss == "giou" and self.distances == "clip":
+            raise ValueError(
+                "box_loss 'giou' learns nothing from distances that are cut at 0; set distances 'exp' too"
+            )
+        return self
 
 
 class EvalConfig(Section):
@@ -379,14 +398,14 @@ class Config(Section):
     @model_validator(mode="after")
     def _levels(self) -> Config:
         levels = len(self.backbone.levels) + (self.fpn.channels > 0 and self.fpn.extra_pool)
+        names = [f"level {i}" for i in range(self.rpn.first_level, levels)]
         if self.detector == "fcos":
             if len(self.fcos.size_ranges) != levels:
                 raise ValueError(
-                    f"fcos.size_ranges for {len(self.fcos.size_ranges)} levels, the features have {levels}"
+                    f"fcos.size_ranges for {len(self.fcos.size_ranges)} levels, the features have {levels}; "
+                    "give a (low, high) for each"
                 )
-            return self
-        names = [f"level {i}" for i in range(self.rpn.first_level, levels)]
-        if len(self.anchors.sizes) != len(names):
+        elif len(self.anchors.sizes) != len(names):
             raise ValueError(
                 f"anchors.sizes for {len(self.anchors.sizes)} levels, the features have {len(names)}: {names}"
             )
@@ -394,7 +413,7 @@ class Config(Section):
             raise ValueError(
                 f"without a pyramid (fpn.channels 0) one backbone level is used, not {self.backbone.levels}"
             )
-        if self.detector == "rpn":
+        if self.detector != "two_stage":
             return self
         if self.roi.pool == "roipool" and levels != 1:
             raise ValueError("roi.pool 'roipool' works on a single level; use 'roialign' with a pyramid")
@@ -404,3 +423,21 @@ class Config(Section):
                 "leave one of the two out"
             )
         return self
+
+    @property
+    def max_dets(self) -> int:
+        """Most detections of a picture, from the section that the detector reads."""
+        return self.fcos.max_dets if self.detector == "fcos" else self.roi.max_dets
+
+    @property
+    def score_threshold(self) -> float:
+        """Least score of a detection, from the section that the detector reads."""
+        return self.fcos.score_threshold if self.detector == "fcos" else self.roi.score_threshold
+
+    def with_limits(self, max_dets: int, score_threshold: float | None = None) -> Config:
+        """The same with other limits of detection; None: the threshold stays."""
+        name = "fcos" if self.detector == "fcos" else "roi"
+        threshold = self.score_threshold if score_threshold is None else score_threshold
+        limits = {"max_dets": max_dets, "score_threshold": threshold}
+        section: Section = getattr(self, name)
+        return self.model_copy(update={name: section.model_copy(update=limits)})

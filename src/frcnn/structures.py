@@ -123,6 +123,33 @@ class RpnOutput(TensorRecord):
 
 
 @dataclass(frozen=True)
+class FcosOutput(TensorRecord):
+    """What FCOS says of every point.
+
+    Attributes:
+        class_logits: (N, A, K), a sigmoid for each class; there is no background column.
+        distances: (N, A, 4) from the point to the left, top, right and bottom side, in strides.
+        centerness_logits: (N, A).
+        points: (A, 2) (x, y) pixels, rows first in every level, levels one after another.
+        strides: (A,) pixels a cell of the level of each point.
+        level_sizes: number of points of each level, sums to A.
+    """
+
+    class_logits: Tensor
+    distances: Tensor
+    centerness_logits: Tensor
+    points: Tensor
+    strides: Tensor
+    level_sizes: tuple[int, ...]
+
+    @property
+    def scores(self) -> Tensor:
+        """(N, A, K) float32 in [0, 1]: the geometric mean of class probability and centerness."""
+        centerness = self.centerness_logits.float().sigmoid()
+        return (self.class_logits.float().sigmoid() * centerness[..., None]).sqrt()
+
+
+@dataclass(frozen=True)
 class Proposals(TensorRecord):
     """Boxes that may hold an object, best first, padded.
 
@@ -282,7 +309,7 @@ class Detections(TensorRecord):
         scores: (N, D) float32, 0 where not valid.
         labels: (N, D) int64, 0..K-1.
         valid: (N, D) bool.
-        roi_index: (N, D) int64, the RoI (proposal) each came from.
+        roi_index: (N, D) int64, the RoI (proposal; with FCOS the point) each came from.
         exact: (N,) bool: False where the candidate limit before NMS may have cost a detection.
     """
 
@@ -307,8 +334,9 @@ class Trace(TensorRecord):
     Attributes:
         batch: the normalised pictures.
         features: one map (N, C, H_l, W_l) for each pyramid level.
-        rpn: what the RPN says of every anchor.
-        rpn_matches, rpn_samples: what anchors were trained as, and which (training).
+        rpn: what the RPN says of every anchor; None with FCOS.
+        rpn_matches, rpn_samples: what anchors (with FCOS points, which are all used) were trained as, and
+            which (training).
         train_proposals: proposals under the training limits (training).
         rois: the RoIs that the second stage, the first of a cascade, was trained with (training).
         train_class_logits, train_deltas: (N, R, K + 1) and (N, R, K or 1, 4) of those RoIs (training).
@@ -321,11 +349,12 @@ class Trace(TensorRecord):
         class_logits: (N, P, K + 1), background last, mean over the stages (detection).
         deltas: (N, P, K or 1, 4) of the last stage (detection).
         detections: what was found, in original pixels (detection).
+        fcos: what FCOS says of every point; None with anchors.
     """
 
     batch: ImageBatch
     features: tuple[Tensor, ...]
-    rpn: RpnOutput
+    rpn: RpnOutput | None
     rpn_matches: Matches | None = None
     rpn_samples: Samples | None = None
     train_proposals: Proposals | None = None
@@ -340,6 +369,7 @@ class Trace(TensorRecord):
     class_logits: Tensor | None = None
     deltas: Tensor | None = None
     detections: Detections | None = None
+    fcos: FcosOutput | None = None
 
 
 @dataclass(frozen=True)
@@ -357,6 +387,7 @@ for _record in (
     ImageBatch,
     Targets,
     RpnOutput,
+    FcosOutput,
     Proposals,
     Matches,
     Samples,

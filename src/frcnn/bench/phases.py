@@ -15,6 +15,7 @@ import torch
 from torchvision.models.detection import roi_heads as their_heads
 
 import frcnn.model.detector as second_stage
+import frcnn.model.fcos as one_stage
 import frcnn.model.network as network
 import frcnn.model.proposer as first_stage
 import frcnn.predict as our_predict
@@ -54,6 +55,9 @@ _OUR_FUNCTIONS: tuple[tuple[ModuleType, str, str], ...] = (
     (second_stage, "pool_rois", "RoIAlign"),
     (second_stage, "default_losses", "losses"),
     (second_stage, "postprocess", "post-processing"),
+    (one_stage, "match_points", "matching"),
+    (one_stage, "fcos_losses", "losses"),
+    (one_stage, "find_objects", "post-processing"),
 )
 
 
@@ -166,8 +170,9 @@ def rooms(step: Step) -> list[Room]:
 def _our_rooms(model: network.Network) -> list[Room]:
     places = [Room(*function) for function in _OUR_FUNCTIONS]
     modules = [(model.backbone, "backbone"), (model.fpn, "pyramid")]
-    modules += [(module, "RPN") for module in model.stage_modules()["rpn"]]
-    modules += [(head, "heads") for head in model.heads]
+    modules += [(module, "RPN") for module in model.stage_modules().get("rpn", ())]
+    heads = (model.head,) if isinstance(model, one_stage.Fcos) else model.heads
+    modules += [(head, "heads") for head in heads]
     return [*places, *(Room(module, "forward", phase) for module, phase in modules)]
 
 

@@ -88,7 +88,7 @@ def predict(
             f"showing detections of score {score} and more; --score changes it",
             file=sys.stderr,
         )
-    tally = Tally(detector.config.roi.max_dets if max_dets is None else max_dets)
+    tally = Tally(detector.config.max_dets if max_dets is None else max_dets)
     folders = [Path(text) for text in inputs]
     root = folders[0] if len(folders) == 1 and folders[0].is_dir() else None
     entries: list[dict[str, Any]] = []

@@ -8,6 +8,7 @@ on square pictures in their counts only, and train every cell with the target of
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Sequence
 
@@ -56,12 +57,51 @@ def grid_anchors(cell: Tensor, grid: tuple[int, int], stride: tuple[int, int]) -
     return (shifts + cell).view(-1, 4)
 
 
-class Anchors:
-    """Anchors of a padded picture size, kept in a small cache (least recently used out first).
+class Grids(ABC):
+    """What stands on the cells of every level, by padded picture size; a small cache (least recently used out
+    first) keeps it.
 
     Attributes:
-        per_cell: B, anchors of a cell.
         strides: pixels a cell of each level.
+        per_cell: how many stand on a cell.
+    """
+
+    def __init__(self, strides: Sequence[int], per_cell: int) -> None:
+        """Build for the levels with ``strides``."""
+        self.strides = list(strides)
+        self.per_cell = per_cell
+        self._cache: OrderedDict[tuple[int, int, str], Tensor] = OrderedDict()
+
+    def grids(self, height: int, width: int) -> list[tuple[int, int]]:
+        """(rows, columns) of each level for a padded picture."""
+        return [(-(-height // s), -(-width // s)) for s in self.strides]
+
+    def level_sizes(self, height: int, width: int) -> tuple[int, ...]:
+        """A of each level for a padded picture."""
+        return tuple(rows * columns * self.per_cell for rows, columns in self.grids(height, width))
+
+    def __call__(self, height: int, width: int, device: torch.device | str = "cpu") -> Tensor:
+        """All of a padded picture -> (A, ...) float32, level after level, rows first."""
+        key = (height, width, str(device))
+        if key in self._cache:
+            self._cache.move_to_end(key)
+            return self._cache[key]
+        placed = self._place(height, width).to(device)
+        self._cache[key] = placed
+        if len(self._cache) > CACHE_SIZE:
+            self._cache.popitem(last=False)
+        return placed
+
+    @abstractmethod
+    def _place(self, height: int, width: int) -> Tensor:
+        """What the cache does not have, on the host."""
+
+
+class Anchors(Grids):
+    """Anchors of a padded picture size: (A, 4).
+
+    Attributes:
+        config: sizes, ratios, rounding, centre.
     """
 
     def __init__(self, config: AnchorConfig, strides: Sequence[int]) -> None:
@@ -75,25 +115,10 @@ class Anchors:
             raise ValueError(
                 f"anchor sizes for {len(config.sizes)} levels, the features have {len(strides)}: {names}"
             )
+        super().__init__(strides, per_cell=len(config.ratios) * len(config.sizes[0]))
         self.config = config
-        self.strides = list(strides)
-        self.per_cell = len(config.ratios) * len(config.sizes[0])
-        self._cache: OrderedDict[tuple[int, int, str], Tensor] = OrderedDict()
 
-    def grids(self, height: int, width: int) -> list[tuple[int, int]]:
-        """(rows, columns) of each level for a padded picture."""
-        return [(-(-height // s), -(-width // s)) for s in self.strides]
-
-    def level_sizes(self, height: int, width: int) -> tuple[int, ...]:
-        """Number of anchors of each level for a padded picture."""
-        return tuple(rows * columns * self.per_cell for rows, columns in self.grids(height, width))
-
-    def __call__(self, height: int, width: int, device: torch.device | str = "cpu") -> Tensor:
-        """All anchors of a padded picture -> (A, 4) float32, level after level."""
-        key = (height, width, str(device))
-        if key in self._cache:
-            self._cache.move_to_end(key)
-            return self._cache[key]
+    def _place(self, height: int, width: int) -> Tensor:
         levels = []
         for sizes, stride, grid in zip(
             self.config.sizes, self.strides, self.grids(height, width), strict=True
@@ -103,8 +128,4 @@ class Anchors:
                 # torchvision divides the padded size by the grid: P6 of 800 x 1088 gets (61, 64)
                 step = (height // grid[0], width // grid[1])
             levels.append(grid_anchors(cell_anchors(sizes, self.config, stride), grid, step))
-        anchors = torch.cat(levels).to(device)
-        self._cache[key] = anchors
-        if len(self._cache) > CACHE_SIZE:
-            self._cache.popitem(last=False)
-        return anchors
+        return torch.cat(levels)

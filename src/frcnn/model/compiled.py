@@ -185,7 +185,8 @@ class Compiled:
         """The whole path, and of its values those that are needed: each output costs memory."""
         trace = self._model.stages(batch, anchors, targets, noise, limits=limits)
         if targets is not None:
-            return Trace(batch, (), trace.rpn.detach(), losses=trace.losses, counts=trace.counts)
+            rpn = None if trace.rpn is None else trace.rpn.detach()
+            return Trace(batch, (), rpn, losses=trace.losses, counts=trace.counts)
         return replace(trace, batch=batch, features=(), pooled=None)
 
     def _shape(self, batch: ImageBatch, targets: Targets | None) -> Shape:

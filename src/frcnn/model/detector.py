@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from frcnn.config import Config
 from frcnn.model.cascade import RoiStage, move_boxes, next_samples, stage_configs
+from frcnn.model.fcos import Fcos
 from frcnn.model.heads import BoxHead
 from frcnn.model.losses import LossInputs, default_losses, roi_counts
 from frcnn.model.matching import match_rois
@@ -107,7 +108,7 @@ class FasterRCNN(ProposalNetwork):
         sizes, rpn = trace.batch.sizes, trace.rpn
         proposals = self._propose(trace, training=True)
         trace, box_targets = self._assign(trace, targets, noise)  # first stage: which anchors, and where to
-        assert trace.rpn_samples is not None
+        assert rpn is not None and trace.rpn_samples is not None
         candidates = self._candidates(proposals, targets, noise, sizes)  # second stage: which RoIs
         draw = self._sampler(self.config.roi.sampling == "per_batch")
         keys = noise.roi[:, : candidates.boxes.shape[1]]
@@ -186,6 +187,8 @@ def build_network(config: Config, num_classes: int, parts: Parts | None = None) 
     Raises:
         ValueError: when the configuration does not fit the backbone, or there is no class.
     """
+    if config.detector == "fcos":
+        return Fcos(config, num_classes, parts)
     if config.detector == "rpn":
         return ProposalNetwork(config, num_classes, parts)
     return FasterRCNN(config, num_classes, parts)

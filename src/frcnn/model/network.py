@@ -25,7 +25,7 @@ from frcnn.model.preprocess import normalise
 from frcnn.structures import Detections, ImageBatch, LossRecord, Noise, Output, Targets, Trace
 
 if TYPE_CHECKING:
-    from frcnn.model.anchors import Anchors
+    from frcnn.model.anchors import Grids
     from frcnn.model.compiled import Compiled
 
 Stage = Literal["backbone", "rpn", "roi"]
@@ -63,7 +63,7 @@ class Network(nn.Module):
     """
 
     losses: ClassVar[type[LossRecord]]
-    anchors: Anchors
+    anchors: Grids
     heads: tuple[nn.Module, ...] = ()
 
     def __init__(self, config: Config, num_classes: int, parts: Parts | None = None) -> None:

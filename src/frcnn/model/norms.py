@@ -282,15 +282,15 @@ def group_norms(net: nn.Module) -> None:
     for parent in list(net.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, BatchNormAct2d):
-                group: nn.Module = GroupNormAct(child.num_features, num_groups=_groups(child.num_features))
+                group: nn.Module = GroupNormAct(child.num_features, num_groups=groups(child.num_features))
                 group.drop, group.act = child.drop, child.act
             elif isinstance(child, nn.BatchNorm2d):
-                group = nn.GroupNorm(_groups(child.num_features), child.num_features)
+                group = nn.GroupNorm(groups(child.num_features), child.num_features)
             else:
                 continue
             setattr(parent, name, group)
 
 
-def _groups(channels: int) -> int:
+def groups(channels: int) -> int:
     """The largest number of groups up to 32 that divides the channels."""
     return max(g for g in range(1, 33) if channels % g == 0)

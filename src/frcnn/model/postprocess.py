@@ -29,7 +29,7 @@ class Limits:
         score: a detection's score is above this.
         floors: (K,) least score of each class, on the device; with it ``score`` is not looked at.
         max_dets: most detections of a picture.
-        candidates: (RoI, class) pairs that enter NMS.
+        candidates: (RoI, class) pairs that enter NMS; with FCOS (point, class) pairs of every level.
     """
 
     score: float | None = None
@@ -63,7 +63,9 @@ def postprocess(
     most = config.max_dets if limits.max_dets is None else limits.max_dets
     # 1. candidates: the best (proposal, class) pairs above the threshold
     probability = class_logits.float().softmax(-1)[..., :k]  # (N, P, K), background dropped
-    wanted = (_wanted(probability, config, limits) & proposals.valid[..., None]).flatten(1)  # (N, P K)
+    wanted = (above(probability, config.score_threshold, limits) & proposals.valid[..., None]).flatten(
+        1
+    )  # (N, P K)
     probability = probability.flatten(1)
     count = min(p * k, config.candidates if limits.candidates is None else limits.candidates)
     scores, pair = torch.where(wanted, probability, -1.0).topk(count, dim=1)  # (N, k)
@@ -83,10 +85,8 @@ def postprocess(
     exact = (wanted.sum(1) <= count) | (valid.sum(1) >= most)
     valid = kept >= 0
 
-    # 4. back to the original picture, each axis by its own ratio
-    ratio = batch.original_sizes / batch.sizes  # (N, 2) (y, x)
-    boxes = boxes[rows, order] * ratio.flip(-1).repeat(1, 2)[:, None]  # (x, y, x, y)
-    boxes = torch.where(valid[..., None], clip(boxes, batch.original_sizes), 0.0)
+    # 4. back to the original picture
+    boxes = torch.where(valid[..., None], to_original(boxes[rows, order], batch), 0.0)
     return Detections(boxes, kept.clamp(min=0), labels[rows, order], valid, roi_index[rows, order], exact)
 
 
@@ -103,18 +103,27 @@ def propose(
         valid = valid & (scores >= limits.floors[0])
     elif limits.score is not None:
         valid = valid & (scores > limits.score)
-    ratio = batch.original_sizes / batch.sizes  # (N, 2) (y, x)
-    boxes = clip(boxes * ratio.flip(-1).repeat(1, 2)[:, None], batch.original_sizes)
+    boxes = to_original(boxes, batch)
     boxes, scores = torch.where(valid[..., None], boxes, 0.0), torch.where(valid, scores, 0.0)
     index = torch.arange(most, device=boxes.device).expand(n, -1)
     exact = torch.ones(n, dtype=torch.bool, device=boxes.device)
     return Detections(boxes, scores, torch.zeros_like(index), valid, index, exact)
 
 
-def _wanted(probability: Tensor, config: RoiConfig, limits: Limits) -> Tensor:
-    """(N, P, K) bool: which pairs score enough. Floors of the classes are told apart before anything is cut
-    by number, so that a crowd of one class cannot push out another.
+def above(scores: Tensor, threshold: float, limits: Limits) -> Tensor:
+    """(N, M, K) bool: which scores (N, M, K) of K classes are enough; ``threshold``: the configuration's.
+
+    Floors of the classes are told apart before anything is cut by number, so that a crowd of one class cannot
+    push out another.
     """
     if limits.floors is None:
-        return probability > (config.score_threshold if limits.score is None else limits.score)
-    return probability >= limits.floors
+        return scores > (threshold if limits.score is None else limits.score)
+    return scores >= limits.floors
+
+
+def to_original(boxes: Tensor, batch: ImageBatch) -> Tensor:
+    """Boxes (N, M, 4) of the resized pictures in pixels of the original ones, each axis by its own ratio, and
+    clipped.
+    """
+    ratio = batch.original_sizes / batch.sizes  # (N, 2) (y, x)
+    return clip(boxes * ratio.flip(-1).repeat(1, 2)[:, None], batch.original_sizes)  # (x, y, x, y)

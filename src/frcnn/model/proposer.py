@@ -70,7 +70,7 @@ class ProposalNetwork(Network):
         trace = self._look(batch, anchors, regions)
         if targets is not None and noise is not None:
             trace, box_targets = self._assign(trace, targets, noise)  # rooms 8, 9
-            assert trace.rpn_samples is not None
+            assert trace.rpn is not None and trace.rpn_samples is not None
             losses = RpnLosses(*rpn_losses(trace.rpn, trace.rpn_samples, box_targets, self.config.rpn))
             trace = replace(trace, losses=losses)
         if targets is None or detect:
@@ -100,6 +100,7 @@ class ProposalNetwork(Network):
         """
         if trace.batch.given is not None:
             return given_proposals(trace.batch.given)
+        assert trace.rpn is not None
         config = self.config.proposals
         counts = proposal_limits(config, training)
         if least is not None and counts.post_nms < least and not counts.per_level:
@@ -111,6 +112,7 @@ class ProposalNetwork(Network):
     def _assign(self, trace: Trace, targets: Targets, noise: Noise) -> tuple[Trace, Tensor]:
         """Rooms 8 and 9 for the first stage: which anchors learn, and (N, S, 4) where they should go."""
         rpn, sizes, config, matcher = trace.rpn, trace.batch.sizes, self.config.rpn, self.parts.matcher
+        assert rpn is not None
         if matcher:
             matches = matcher(rpn, sizes, targets)
         else:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,9 @@ LOSSES = (
     ("train_rpn_box", "RPN box"),
     ("train_roi_class", "class"),
     ("train_roi_box", "box"),
+    ("train_fcos_class", "class"),
+    ("train_fcos_box", "box"),
+    ("train_fcos_centerness", "centerness"),
 )
 
 Rows = list[dict[str, float]]
@@ -127,7 +131,8 @@ def _charts(rows: Rows) -> list[Chart]:
         Series("training", curve("train_total"), 1),
         Series("validation", curve("val_total"), 2, dashed=True, marks=True),
     ]
-    parts = [Series(label, curve(name), k) for k, (name, label) in enumerate(LOSSES, 1)]
+    known = [(label, curve(name)) for name, label in LOSSES]
+    parts = [Series(label, points, k) for k, (label, points) in enumerate(filter(itemgetter(1), known), 1)]
     ap = [Series(name, curve(name, by_epoch), k, marks=True) for k, name in ((1, "AP"), (3, "AP50"))]
     rate = Series("learning rate", curve("lr"), 4, smooth=False)
     charts = [

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from frcnn import boxes as geometry
@@ -16,6 +17,7 @@ from frcnn.data.naming import shown_names
 from frcnn.data.sample import Dataset, Floats
 from frcnn.model.anchors import Anchors, cell_anchors
 from frcnn.model.detector import Network
+from frcnn.model.points import Points
 from frcnn.model.preprocess import target_size
 
 FEW_BOXES = 20
@@ -101,6 +103,9 @@ def anchor_lines(train: Dataset, network: Network, config: Config) -> tuple[str,
     sizes, real = resized_objects(train, config)
     if not len(sizes):
         return "anchors: no object to compare them with", False
+    if isinstance(network.anchors, Points):
+        return point_line(train, network.anchors, config)
+    assert isinstance(network.anchors, Anchors)
     best = best_anchor_iou(sizes, network.anchors)
     low = best < LOW_IOU
     text = f"best anchor IoU: median {np.median(best):.2f}; {low.mean():.0%} of {real} boxes < {LOW_IOU}"
@@ -120,15 +125,66 @@ def anchor_lines(train: Dataset, network: Network, config: Config) -> tuple[str,
 
 def resized_objects(train: Dataset, config: Config) -> tuple[Floats, int]:
     """(m, 2) height and width of the objects to learn, in pixels after resizing; and their number."""
+    corners = resized_boxes(train, config)
+    return corners[:, [3, 2]] - corners[:, [1, 0]], len(corners)
+
+
+def resized_boxes(train: Dataset, config: Config) -> Floats:
+    """(m, 4) the objects to learn, in pixels after resizing."""
     scales = np.ones((len(train), 2), np.float32)
     for i, (height, width) in enumerate(train.pictures.sizes):
         if height and width:
             new = target_size(int(height), int(width), config.preprocess)
             scales[i] = new[0] / height, new[1] / width
     real = ~train.objects.ignore
-    corners = train.objects.boxes[real]
-    sizes = (corners[:, [3, 2]] - corners[:, [1, 0]]) * scales[train.objects.owners()[real]]
-    return np.asarray(sizes, np.float32), int(real.sum())
+    ratios = scales[train.objects.owners()[real]][:, [1, 0, 1, 0]]  # (m, 4) x, y, x, y
+    return np.asarray(train.objects.boxes[real] * ratios, np.float32)
+
+
+def point_line(train: Dataset, points: Points, config: Config) -> tuple[str, bool]:
+    """How many objects have points to learn them at each level of FCOS, and how many have none.
+
+    Returns:
+        One line, and whether it is a warning.
+    """
+    found = levels_with_points(resized_boxes(train, config), points)
+    none = int((~found.any(1)).sum())
+    counts = ", ".join(f"{n} at stride {s}" for n, s in zip(found.sum(0), points.strides, strict=True))
+    text = f"points: of {len(found)} boxes {counts}; {none} have no point ({none / len(found):.0%})"
+    if none < 0.1 * len(found):
+        return text, False
+    return f"{text}; try a larger --set preprocess.min_size, or other --set fcos.size_ranges", True
+
+
+def levels_with_points(boxes: Floats, points: Points, chunk: int = 1024) -> NDArray[np.bool_]:
+    """(m, L) whether any point of a level is positive for a box (m, 4), were it alone in its picture.
+
+    The largest distance from a point to the sides is the larger of that along x and that along y; each axis
+    is looked at by itself, so that no grid of points is needed.
+    """
+    found = np.zeros((len(boxes), len(points.strides)), np.bool_)
+    levels = zip(points.strides, points.config.size_ranges, strict=True)
+    for level, (stride, (low, top)) in enumerate(levels):
+        high = np.finfo(np.float32).max if top is None else top
+        for start in range(0, len(boxes), chunk):
+            part = boxes[start : start + chunk]
+            reach = points.config.centre_radius * stride or np.inf
+            across, down = (_axis_distances(part[:, [i, i + 2]], stride, reach) for i in (0, 1))
+            near = (across <= high).any(1) & (down <= high).any(1)
+            fits = [((far >= low) & (far <= high)).any(1) for far in (across, down)]
+            found[start : start + chunk, level] = near & (fits[0] | fits[1])
+    return found
+
+
+def _axis_distances(sides: Floats, stride: int, reach: float) -> Floats:
+    """(m, c) the larger distance from each cell's centre to the two sides (m, 2) of one axis; infinite where
+    the centre is not between them, or not within ``reach`` of their middle.
+    """
+    cells = int(np.ceil(sides.max(initial=0) / stride))
+    centres = (np.arange(cells, dtype=np.float32) + 0.5) * stride
+    low, high = centres - sides[:, :1], sides[:, 1:] - centres
+    between = (np.minimum(low, high) > 0) & (np.abs(low - high) / 2 < reach)
+    return np.where(between, np.maximum(low, high), np.float32(np.inf))
 
 
 def best_anchor_iou(sizes: Floats, anchors: Anchors) -> Floats:

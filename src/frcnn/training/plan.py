@@ -199,16 +199,15 @@ def raise_limits(config: Config, train: Dataset) -> tuple[Config, list[str]]:
     """
     most = int(np.diff(train.objects.offsets).max())
     need = int(np.ceil(1.5 * most))
-    if need <= config.roi.max_dets:
+    if need <= config.max_dets:
         return config, []
-    roi = config.roi.model_copy(update={"max_dets": need})
+    note = f"max-dets raised from {config.max_dets} to {need}: a training picture holds {most} objects"
+    raised = config.with_limits(need)
+    if config.detector == "fcos":  # has no proposals
+        return raised, [note]
     limit = max(config.proposals.post_nms_test, 2 * need)
     proposals = config.proposals.model_copy(update={"post_nms_test": limit})
-    note = (
-        f"max-dets raised from {config.roi.max_dets} to {need}: a training picture holds {most} objects "
-        f"(proposals of a picture: {limit})"
-    )
-    return config.model_copy(update={"roi": roi, "proposals": proposals}), [note]
+    return raised.model_copy(update={"proposals": proposals}), [f"{note} (proposals of a picture: {limit})"]
 
 
 def starting_network(

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from frcnn.model.detector import Network
+from frcnn.model.fcos import Fcos
 from frcnn.model.heads import BoxHead
 from frcnn.weights.checkpoint import CheckpointError, load_checkpoint
 
@@ -68,7 +69,7 @@ def _class_rows(
     old: Sequence[str],
     new: Sequence[str],
 ) -> dict[str, Tensor]:
-    """The class-dependent tensors of the box head: fresh ones with the rows of known classes filled in."""
+    """The class-dependent tensors of the head: fresh ones with the rows of known classes filled in."""
     pairs = [(old.index(name), i) for i, name in enumerate(new) if name in old]
     rows: dict[str, Tensor] = {}
     for name, width in _rows_per_class(network).items():
@@ -84,7 +85,9 @@ def _class_rows(
 
 
 def _rows_per_class(network: Network) -> dict[str, int]:
-    """The box head's tensors that grow with the number of classes, and by how many rows for each."""
+    """The head's tensors that grow with the number of classes, and by how many rows for each."""
+    if isinstance(network, Fcos):
+        return {f"head.classes.{name}": 1 for name in ("weight", "bias")}
     if not network.heads:
         return {}
     make, width, classes = network.parts.box_head, network.fpn.channels, network.num_classes + 1
