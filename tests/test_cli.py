@@ -265,6 +265,19 @@ def test_check_counts_background(data: Path, capsys: pytest.CaptureFixture[str])
     ]
 
 
+def test_one_class(data: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["check", str(data), "--one-class", "pet: 'x'"]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[1].split()[:6] == ["0", "pet:", "'x'", "(cat,", "dog)", "4"] and shown[1].endswith(" 8")
+    assert run(["check", str(data), "--one-class", " "]) == 2
+    assert "--one-class: the name is empty" in capsys.readouterr().err
+    assert run(["eval", str(model), str(data), "--one-class", "cat", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["settings"]["images"] == 5
+    assert run(["eval", str(model), str(data), "--one-class", "pet"]) == 2
+    assert 'the model does not know these classes of the data: "pet"' in capsys.readouterr().err
+
+
 def test_check_finds_and_writes(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     add_picture(data, "p3", [("cat", 50, 40, 50, 40)])
     assert run(["check", str(data), "--json", "-"]) == 2

@@ -16,8 +16,20 @@ import torch
 from PIL import Image
 
 from frcnn.config import Config
-from frcnn.data.loader import Batch, Collate, Examples, eval_loader, pad_targets, train_loader, worker_count
-from frcnn.data.sample import DataError, Dataset, Objects, Packed, Pictures, Sample
+from frcnn.data.batching import Draw
+from frcnn.data.loader import (
+    Batch,
+    Collate,
+    Example,
+    Examples,
+    Failure,
+    eval_loader,
+    pad_targets,
+    train_loader,
+    worker_count,
+)
+from frcnn.data.packed import Packed
+from frcnn.data.sample import DataError, Dataset, Objects, Pictures, Sample
 from frcnn.model.preprocess import pad_batch, prepare
 from frcnn.settings import with_settings
 
@@ -112,6 +124,47 @@ def test_pad_targets() -> None:
     assert targets.ignore.sum(1).tolist() == [9, 1]
     assert targets.boxes[0, 8].tolist() == [32.0, 33.0, 34.0, 35.0]
     assert targets.boxes.dtype == torch.float32
+
+
+def test_an_ignored_crowd_is_a_region_in_training() -> None:
+    boxes = np.ones((3, 4), np.float32)
+    labels, yes, no = np.array([2, 2, -1]), True, False
+    sample = Sample(
+        Path("x"), 1, (9, 9), boxes, labels, np.array([yes, yes, yes]), crowd=np.array([yes, no, yes])
+    )
+    targets = pad_targets([sample])
+    assert targets.labels[0, :4].tolist() == [-1, 2, -1, -1]
+    assert targets.ignore[0, :4].tolist() == [True, True, True, False]
+
+
+def test_a_flipped_picture_keeps_its_flags(dataset: Dataset) -> None:
+    objects = dataset.objects
+    count = len(objects.boxes)
+    marked = replace(
+        objects,
+        truncated=np.linspace(0, 1, count, dtype=np.float32),
+        occluded=(np.arange(count) % 4).astype(np.int8),
+        crowd=np.arange(count) % 4 == 3,
+    )
+    data = replace(dataset, objects=marked)
+    width = SHAPES[0][1]
+    for index in (0, 2):  # the third has no box
+        before = data[index]
+        after = [
+            Examples(data, config(f"data.flip={flip}"), prepare, 0)[Draw(index, 0, 1.0)] for flip in (0, 1)
+        ]
+        assert not any(isinstance(example, Failure) for example in after)
+        plain, flipped = (example.sample for example in after if isinstance(example, Example))
+        for name in ("labels", "ignore", "truncated", "occluded", "crowd"):
+            for sample in (plain, flipped):
+                np.testing.assert_array_equal(getattr(sample, name), getattr(before, name))
+        if index == 0:
+            scale = plain.boxes[0, 2] / before.boxes[0, 2]
+            np.testing.assert_allclose(flipped.boxes[:, 0], width * scale - plain.boxes[:, 2], atol=1e-3)
+    batch = train(data, "data.flip=1", "train.batch=7")[0]
+    for i, image_id in enumerate(batch.image_ids):
+        sample = data[image_id - 1]
+        assert batch.targets.ignore[i, : len(sample.boxes)].tolist() == sample.ignore.tolist()
 
 
 def test_evaluation_gives_each_picture_once_unvaried(dataset: Dataset) -> None:

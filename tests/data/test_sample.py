@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from frcnn.data.sample import DataError, Dataset, Objects, Packed, Pictures, did_you_mean
+from frcnn.data.packed import Packed
+from frcnn.data.sample import DataError, Dataset, Objects, Pictures, did_you_mean
 
 
 def make(counts: list[int], classes: tuple[str, ...] = ("a", "b")) -> Dataset:
@@ -32,17 +34,6 @@ def make(counts: list[int], classes: tuple[str, ...] = ("a", "b")) -> Dataset:
         np.arange(m, dtype=np.int32),
     )
     return Dataset(Path("root"), "toy", classes, pictures, objects, {"first": np.arange(n // 2)})
-
-
-@pytest.mark.parametrize("strings", [[], [""], ["a", "", "größe/ü.jpg", "x" * 300], ["caf\udce9.jpg"]])
-def test_packed_gives_strings_back(strings: list[str]) -> None:
-    packed = Packed(strings)
-    assert (list(packed), len(packed)) == (strings, len(strings))
-    order = np.arange(len(strings))[::-1]
-    assert list(packed.take(order)) == strings[::-1]
-    assert packed.bytes_used() == sum(len(s.encode("utf-8", "surrogateescape")) for s in strings) + 8 * (
-        len(strings) + 1
-    )
 
 
 def test_empty_data_set() -> None:
@@ -91,6 +82,56 @@ def test_keep_drops_boxes_and_no_picture() -> None:
     objects = make([2, 0, 3]).objects.keep(np.asarray([False, True, False, False, True]))
     assert objects.offsets.tolist() == [0, 1, 1, 2]
     assert objects.boxes[:, 0].tolist() == [1, 4]
+
+
+COLUMNS = ("truncated", "occluded", "crowd", "written")
+
+
+def test_columns_that_are_left_out_are_zeros() -> None:
+    for data in (make([]), make([2, 0, 1])):
+        columns = [getattr(data.objects, name) for name in COLUMNS]
+        assert [c.dtype for c in columns] == [np.float32, np.int8, bool, np.int32]
+        assert all(c.shape == (len(data.objects.boxes),) and not c.any() for c in columns)
+    sample = make([2, 0, 1])[0]
+    assert [getattr(sample, name).tolist() for name in COLUMNS[:3]] == [[0, 0], [0, 0], [False, False]]
+
+
+def test_columns_stay_with_their_boxes() -> None:
+    data = make([2, 0, 3])
+    rows = np.arange(5)
+    data.objects.truncated[:], data.objects.occluded[:] = rows / 10, rows
+    data.objects.crowd[:], data.objects.written[:] = rows == 3, rows + 7
+    part = data.subset([2, 0])
+    assert part.objects.occluded.tolist() == [2, 3, 4, 0, 1]
+    assert part.objects.crowd.tolist() == [False, True, False, False, False]
+    assert part.objects.written.tolist() == [9, 10, 11, 7, 8]
+    np.testing.assert_array_equal(part.objects.truncated, part.objects.occluded / np.float32(10))
+    kept = data.objects.keep(rows > 2)
+    assert (kept.occluded.tolist(), kept.crowd.tolist()) == ([3, 4], [True, False])
+    sample = data[2]
+    assert (sample.occluded.tolist(), sample.crowd.tolist()) == ([2, 3, 4], [False, True, False])
+    sample.occluded[:] = 9
+    assert data.objects.occluded.tolist() == [0, 1, 2, 3, 4]
+
+
+def test_every_array_counts_as_memory() -> None:
+    data = make([10])
+    sizes = [
+        a.nbytes
+        for part in (data.pictures, data.objects)
+        for a in vars(part).values()
+        if hasattr(a, "nbytes")
+    ]
+    packed = data.pictures.paths.bytes_used() + data.pictures.annotations.bytes_used()
+    assert data.bytes_used() == sum(sizes) + packed
+
+
+def test_the_written_name_of_a_box() -> None:
+    data = make([2])
+    assert [data.written_name(row) for row in (0, 1)] == ["a", "b"]
+    data.objects.labels[0] = -1
+    assert data.written_name(0) == ""
+    assert replace(data, written=("DontCare", "b")).written_name(0) == "DontCare"
 
 
 def test_unknown_split_names_the_known_ones() -> None:

@@ -91,6 +91,16 @@ def test_difficult(value: str, flag: bool) -> None:
     assert parse(content.encode()).difficult.tolist() == [flag]
 
 
+@pytest.mark.parametrize(("value", "share"), [("", 0), ("0", 0), ("1", 1), ("Unspecified", 0)])
+def test_truncated(tmp_path: Path, value: str, share: float) -> None:
+    devkit(tmp_path, {"a": ONE})
+    file = tmp_path / "Annotations" / "a.xml"
+    file.write_text(file.read_text().replace("<difficult>", f"<truncated>{value}</truncated><difficult>"))
+    sample = open_dataset(tmp_path)[0]
+    assert (sample.truncated.tolist(), sample.truncated.dtype) == ([share], np.float32)
+    assert not sample.occluded.any() and not sample.crowd.any()
+
+
 def test_utf16_is_read() -> None:
     content = '<?xml version="1.0" encoding="utf-16"?>' + xml("a.jpg", ONE)
     assert parse(content.encode("utf-16")).names == ("cat",)
@@ -274,5 +284,6 @@ def test_bccd_is_what_its_readme_says() -> None:
     assert set(map(tuple, data.pictures.sizes.tolist())) == {(480, 640)}
     assert data.objects.boxes.min() == 0 and data.objects.boxes[:, 2].max() == 640
     assert data[0].boxes[0].tolist() == [259, 176, 491, 376]
+    assert int(data.objects.truncated.sum()) == 1131
     per_box = data.bytes_used() / len(data.objects.boxes)
     assert per_box < 100, f"{per_box:.0f} bytes a box"

@@ -6,11 +6,19 @@ import numpy as np
 import pytest
 from tiny import PICTURES, tiny_config, write_voc
 
-from frcnn.config import AnchorConfig
+from frcnn.config import AnchorConfig, DataConfig
+from frcnn.data.findings import CheckReport, Finding
 from frcnn.data.open import open_dataset
 from frcnn.model.anchors import Anchors
 from frcnn.model.detector import FasterRCNN
-from frcnn.training.announce import anchor_lines, best_anchor_iou, class_table, model_lines, model_notes
+from frcnn.training.announce import (
+    anchor_lines,
+    best_anchor_iou,
+    check_notes,
+    class_table,
+    model_lines,
+    model_notes,
+)
 
 ANCHORS = Anchors(AnchorConfig(sizes=((32.0,), (64.0,)), ratios=(1.0,)), (8, 16))
 
@@ -21,6 +29,24 @@ def test_class_table_counts_background(voc: Path) -> None:
     assert lines[0].split() == ["id", "name", "images", "boxes"]
     assert lines[1].split()[:4] == ["0", "blue", "3", "3"] and "few boxes" in lines[1]
     assert lines[3] == "train images 5: 4 with boxes, 1 background (kept)"
+
+
+def test_class_table_names_what_was_renamed(voc: Path) -> None:
+    data = open_dataset(voc, config=DataConfig(rename={"*": "thing"}))
+    lines = class_table(data, None)
+    assert lines[1].startswith("   0  thing (blue, red)  ") and len(lines) == 3
+
+
+def test_flags_are_said_with_their_number() -> None:
+    assert check_notes(CheckReport("", ())) == []
+    region = Finding("D20", "note", "is flagged", "a.txt", 3, "ignore regions", kind="DontCare boxes")
+    idle = Finding("D20", "note", "data.crowd=object has no effect: no crowd boxes")
+    empty = Finding("D11", "note", "has no annotation", "b.png", 0, "kept as background")
+    assert check_notes(CheckReport("", (empty, region, region, idle))) == [
+        "D20 data.crowd=object has no effect: no crowd boxes",
+        "D20 2 DontCare boxes: ignore regions",
+        "D11 background picture (1): kept as background",
+    ]
 
 
 @pytest.mark.parametrize(
