@@ -16,6 +16,7 @@ from frcnn.cli import run
 from frcnn.commands import setup
 from frcnn.commands.predict import find_pictures
 from frcnn.recipes import RECIPES
+from frcnn.settings import with_settings
 
 SIZE = 96
 OBJECT = (
@@ -456,6 +457,32 @@ def test_eval(data: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert Path("measured/classes.csv").read_text().count("\n") >= 3
     assert run(["eval", str(model), str(data)]) == 0
     assert "AP50" in capsys.readouterr().out
+
+
+def test_eval_by_other_protocols(data: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for protocol, number in (("voc07", "mAP"), ("kitti11", "AP_moderate"), ("recall", "AR1000")):
+        words = ["eval", str(model), str(data), "--protocol", protocol, "--out", protocol]
+        assert run([*words, "--json"]) == 0
+        report = json.loads(capsys.readouterr().out)
+        assert report["protocol"] == protocol and number in report["metrics"]
+        assert json.loads(Path(protocol, "evaluation.json").read_text()) == report
+        assert run(words) == 0
+        assert f"{number} " in capsys.readouterr().out
+    assert run(["eval", str(model), str(data), "--protocol", "kitty"]) == 2
+    assert "kitty" in capsys.readouterr().err
+
+
+def test_eval_of_proposals_alone(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small = ["detector=rpn", "backbone.weights=none", "preprocess.min_size=64", "roi.cascade=[]"]
+    frcnn.Detector.from_config(with_settings(frcnn.recipe("lite0-fpn"), small), ["object"]).save(
+        tmp_path / "rpn.safetensors"
+    )
+    assert run(["eval", "rpn.safetensors", str(data), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["protocol"] == "recall" and report["settings"]["max_dets"] == 1000
+    assert [row["name"] for row in report["classes"]] == ["object"]
+    assert run(["eval", "rpn.safetensors", str(data), "--protocol", "coco"]) == 2
+    assert "detector rpn" in one_sentence(capsys)
 
 
 def test_eval_with_an_unknown_class(data: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -130,6 +130,8 @@ def test_cars_need_more_overlap_than_the_others_and_more_than_the_limit() -> Non
         (50, {"occluded": 2}, (False, False, True)),
         (50, {"occluded": 3}, (False, False, False)),
         (50, {"truncated": 0.15}, (True, True, True)),
+        (50, {"truncated": float(np.float32(0.15))}, (True, True, True)),  # a little more than 0.15
+        (float(np.float32(128.01) - np.float32(103.01)), {}, (False, True, True)),  # a little less than 25
         (50, {"truncated": 0.16}, (False, True, True)),
         (50, {"truncated": 0.31}, (False, False, True)),
         (50, {"truncated": 0.51}, (False, False, False)),
