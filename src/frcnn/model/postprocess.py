@@ -63,9 +63,8 @@ def postprocess(
     most = config.max_dets if limits.max_dets is None else limits.max_dets
     # 1. candidates: the best (proposal, class) pairs above the threshold
     probability = class_logits.float().softmax(-1)[..., :k]  # (N, P, K), background dropped
-    wanted = (above(probability, config.score_threshold, limits) & proposals.valid[..., None]).flatten(
-        1
-    )  # (N, P K)
+    wanted = above(probability, config.score_threshold, limits) & proposals.valid[..., None]
+    wanted = wanted.flatten(1)  # (N, P K)
     probability = probability.flatten(1)
     count = min(p * k, config.candidates if limits.candidates is None else limits.candidates)
     scores, pair = torch.where(wanted, probability, -1.0).topk(count, dim=1)  # (N, k)
