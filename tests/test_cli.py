@@ -16,7 +16,8 @@ from frcnn.cli import run
 from frcnn.commands import setup
 from frcnn.commands.predict import find_pictures
 from frcnn.recipes import RECIPES
-from frcnn.settings import with_settings
+from frcnn.recipes import recipe as named_recipe
+from frcnn.settings import load_yaml, with_settings
 
 SIZE = 96
 OBJECT = (
@@ -296,6 +297,17 @@ def test_recipes(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(row["parameters"] > 1e6 and row["description"] and row["input"] for row in rows)
     assert run(["recipes"]) == 0
     assert "r50-fpn-v2" in capsys.readouterr().out
+
+
+def test_one_recipe_is_a_configuration_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert run(["recipes", "vgg16-dontcare"]) == 0
+    file = tmp_path / "run.yaml"
+    file.write_text(capsys.readouterr().out, encoding="utf-8")
+    assert load_yaml(file) == named_recipe("vgg16-dontcare")
+    assert run(["recipes", "vgg16-dontcare", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["roi"]["gt_proposals"] == "jittered"
+    assert run(["recipes", "vgg61"]) == 2
+    assert "did you mean 'vgg16'" in capsys.readouterr().err
 
 
 def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:

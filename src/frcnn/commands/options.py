@@ -84,6 +84,9 @@ Published = Annotated[
 Inputs = Annotated[list[str], typer.Argument(help="Pictures, folders and patterns such as 'in/*.jpg'.")]
 
 Recipe = Annotated[str | None, _option(f"One of {', '.join(RECIPES)}; default {DEFAULT_RECIPE}.")]
+RecipeName = Annotated[
+    str | None, typer.Argument(help="A recipe: print its whole configuration as YAML.", show_default=False)
+]
 SizeRecipe = Annotated[str, _option("Whose picture size decides what is too small.")]
 Config = Annotated[Path | None, _option("Configuration as YAML.", metavar="FILE")]
 Settings = Annotated[
@@ -92,10 +95,24 @@ Settings = Annotated[
 ]
 Weights = Annotated[Path | None, _option("Model file or torchvision:NAME to start from.", metavar="FILE")]
 BackboneWeights = Annotated[
-    Path | None, _option("Backbone weights in torchvision's or timm's naming.", metavar="FILE")
+    Path | None,
+    _option("Backbone weights in torchvision's or timm's naming, or of a model file.", metavar="FILE"),
+]
+RpnWeights = Annotated[Path | None, _option("Model file whose RPN is taken.", metavar="FILE")]
+GivenProposals = Annotated[
+    Path | None, _option("Proposals file for the second stage, in place of the RPN's.", metavar="FILE")
+]
+ProposalsOut = Annotated[
+    Path | None, _option("Write the RPN's proposals there, and nothing else.", metavar="FILE")
+]
+Freeze = Annotated[
+    list[str] | None,
+    _option("Stage that keeps its weights: backbone, rpn, roi; may be given many times.", metavar="STAGE"),
 ]
 
 Epochs = Annotated[int | None, _at_least(1, "Passes over the training pictures.")]
+Steps = Annotated[int | None, _at_least(1, "Length in optimizer steps; with --resume the step to go on to.")]
+SaveEvery = Annotated[int | None, _at_least(0, "Keep a model file of every so many epochs; 0: none.")]
 Time = Annotated[
     str | None, _option("Fit the schedule to this much time: 90s, 30m, 1h30m.", metavar="DURATION")
 ]
