@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:
-    """Write a file beside its final name and move it there; folders are made. Readable as usual files are."""
+    """Write a file in one piece."""
+
+    def write(partial: Path) -> None:
+        partial.write_bytes(data)
+
+    write_atomic(path, write)
+
+
+def write_atomic(path: str | Path, write: Callable[[Path], object]) -> None:
+    """Let ``write`` fill a file beside its final name and move it there; folders are made. Readable as usual
+    files are.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, partial = tempfile.mkstemp(prefix=f".{path.name[:40]}.", suffix=".part", dir=path.parent)
+    os.close(handle)
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
+        write(Path(partial))
         os.chmod(partial, 0o644)  # mkstemp makes files that only their owner can read
         os.replace(partial, path)
     except BaseException:

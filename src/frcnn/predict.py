@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from frcnn.config import Config
@@ -17,6 +19,7 @@ from frcnn.model.detector import Network, build_network, detect
 from frcnn.model.parts import BoxHeadFactory, LossFunction, Matcher, Parts, RpnHeadFactory, Sampler
 from frcnn.model.postprocess import Limits
 from frcnn.model.preprocess import Size, pad_batch, resize_image, target_size
+from frcnn.model.proposer import ProposalNetwork
 from frcnn.precision import Requested, choose_precision
 from frcnn.recipes import recipe
 from frcnn.results import Result
@@ -214,6 +217,37 @@ class Detector:
             with torch.inference_mode(), chosen.autocast(self.device.type):
                 detections = detect(self.model, self._batch(read), limits)
             yield from self._results(part, read, detections)
+
+    def propose_each(
+        self,
+        images: Picture | Sequence[Picture],
+        batch: int | None = None,
+        precision: Requested | None = None,
+    ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+        """What the region proposal network points at, under the test limits, one picture after another.
+
+        Args:
+            images: as for ``predict``.
+            batch: pictures at a time; None: ``eval.batch`` of the configuration.
+            precision: number format; None: ``eval.precision`` of the configuration.
+
+        Yields:
+            Boxes (p, 4) in original pixels and objectness (p,), best first.
+
+        Raises:
+            ValueError: when the detector has no region proposal network.
+        """
+        model = self.model
+        if not isinstance(model, ProposalNetwork):
+            raise ValueError(f"recipe {self.config.recipe!r} has no region proposal network: no proposals")
+        pictures, step = as_list(images), batch or self.config.eval.batch
+        chosen = choose_precision(precision or self.config.eval.precision, self.device)
+        for start in range(0, len(pictures), step):
+            read = [read_picture(picture) for picture in pictures[start : start + step]]
+            with torch.inference_mode(), chosen.autocast(self.device.type):
+                found = model.suggest(self._batch(read))
+            for boxes, scores, _ in found.per_image():
+                yield boxes.float().numpy(), scores.float().numpy()
 
     def trace(
         self, images: Picture | Sequence[Picture], targets: Sequence[Mapping[str, Any]] | None = None

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from frcnn.training.folder import RunFolder, write_atomic, write_text
+from frcnn.files import write_atomic, write_text
+from frcnn.training.folder import RunFolder
 from frcnn.training.journal import Journal
 
 

@@ -10,6 +10,7 @@ from frcnn.structures import ImageBatch, Losses, Targets
 from frcnn.training.watch import INTERVAL, LossWatch, Seen, TrainingStopped
 
 CPU = torch.device("cpu")
+NAMES = Losses.names()
 
 
 def batch(name: str) -> Batch:
@@ -31,20 +32,20 @@ def seen(step: int) -> Seen:
 
 def gpu_watch(reports: list[dict[str, Any]]) -> LossWatch:
     """The watch of a GPU, its tensors on the CPU."""
-    watch = LossWatch(CPU, reports.append)
+    watch = LossWatch(CPU, reports.append, NAMES)
     watch.interval = INTERVAL
     watch._rows = torch.zeros(INTERVAL, 5)
     return watch
 
 
 def test_nothing_seen_has_no_losses() -> None:
-    watch = LossWatch(CPU, lambda _: None)
+    watch = LossWatch(CPU, lambda _: None, NAMES)
     watch.look()
     assert watch.take()["total"] == 0
 
 
 def test_means_over_the_batches_since_the_last_call() -> None:
-    watch = LossWatch(CPU, lambda _: None)
+    watch = LossWatch(CPU, lambda _: None, NAMES)
     for value in (2.0, 4.0):
         watch.losses(losses(value), seen(1))
         watch.gradient(torch.tensor(1.0))
@@ -54,7 +55,7 @@ def test_means_over_the_batches_since_the_last_call() -> None:
 
 def test_cpu_stops_before_the_step() -> None:
     reports: list[dict[str, Any]] = []
-    watch = LossWatch(CPU, reports.append)
+    watch = LossWatch(CPU, reports.append, NAMES)
     watch.losses(losses(1.0), seen(1))
     with pytest.raises(TrainingStopped, match=r"step 2 .*roi_box inf.*2\.jpg"):
         watch.losses(losses(float("inf")), seen(2))
@@ -62,14 +63,14 @@ def test_cpu_stops_before_the_step() -> None:
 
 
 def test_cpu_stops_at_the_gradient() -> None:
-    watch = LossWatch(CPU, lambda _: None)
+    watch = LossWatch(CPU, lambda _: None, NAMES)
     watch.losses(losses(1.0), seen(1))
     with pytest.raises(TrainingStopped, match="gradient norm inf"):
         watch.gradient(torch.tensor(float("inf")))
 
 
 def test_scaled_gradients_may_overflow() -> None:
-    watch = LossWatch(CPU, lambda _: None)
+    watch = LossWatch(CPU, lambda _: None, NAMES)
     watch.losses(losses(1.0), seen(1))
     watch.gradient(torch.tensor(float("inf")), scaled=True)
     watch.look()

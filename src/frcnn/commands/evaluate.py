@@ -34,10 +34,12 @@ def evaluate(
     compiled: options.Compile = False,
     as_json: options.AsJson = False,
     out: options.OutOrNot = None,
+    proposals: options.GivenProposals = None,
 ) -> None:
     """Measure a detector on annotated pictures."""
     where = choose_device(device)
     from frcnn.data.check import load_checked
+    from frcnn.data.proposals import attach, check_second_stage, read
     from frcnn.evaluation.protocols import choose_protocol
     from frcnn.evaluation.run import evaluate as measure
     from frcnn.predict import Detector
@@ -53,6 +55,9 @@ def evaluate(
     split, splits, line = choose_split(model, data, split, config.data)
     dataset, found = load_checked(data, split, config=config, splits=splits)
     print(found.summary(), *found.flag_lines(), line, sep="\n", file=sys.stderr)
+    if proposals is not None:
+        check_second_stage(config)
+        dataset = attach(dataset, read(proposals))
     with progress(len(dataset), "evaluating") as show:
         report = measure(
             detector,

@@ -20,6 +20,11 @@ from frcnn.commands.progress import progress
 from frcnn.commands.setup import choose_device, model_file
 
 if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+
+    Proposed = tuple[NDArray[np.float32], NDArray[np.float32]]
     from frcnn.precision import Requested
     from frcnn.predict import Detector
     from frcnn.results import Result
@@ -71,9 +76,14 @@ def predict(
     precision: options.DetectPrecision = None,
     compiled: options.Compile = False,
     as_json: options.AsJson = False,
+    proposals_out: options.ProposalsOut = None,
 ) -> None:
     """Find objects in pictures: annotated copies, tables, and labels for annotation tools."""
     paths = find_pictures(inputs, out)
+    if proposals_out is not None:
+        kind = None if precision is None else precision.value
+        write_proposals(model, paths, proposals_out, choose_device(device), kind)
+        return
     where = choose_device(device)
     from frcnn.predict import Detector
     from frcnn.writers import ResultWriter
@@ -108,11 +118,54 @@ def predict(
         print(detector.model.compiled.summary(), file=sys.stderr)
     for line in [*tally.lines(), f"written to {out}"]:
         print(line, file=sys.stderr if as_json else sys.stdout)
-    if tally.unreadable:
-        more = f" and {len(tally.unreadable) - SHOWN} more" if len(tally.unreadable) > SHOWN else ""
-        sentence = f"{len(tally.unreadable)} of {len(paths)} pictures cannot be read: "
-        sentence += "; ".join(tally.unreadable[:SHOWN]) + more
-        raise CommandError(sentence, 1 if tally.pictures else 2)
+    _refuse_unreadable(tally.unreadable, len(paths))
+
+
+def write_proposals(
+    model: Path, paths: Sequence[Path], out: Path, device: torch.device, precision: Requested | None
+) -> None:
+    """Write the proposals of pictures into a file; those that cannot be read are left out.
+
+    Raises:
+        CommandError: in the end, when there are such pictures.
+        ValueError: for a detector without a region proposal network.
+    """
+    from frcnn.data.proposals import write
+    from frcnn.data.sample import DataError
+    from frcnn.predict import Detector
+
+    detector = Detector.load(model_file(model)).to(device)
+    unreadable: list[str] = []
+    read: list[Path] = []
+    found: list[Proposed] = []
+    step = detector.config.eval.batch
+    with progress(len(paths), "proposing") as show:
+        for start in range(0, len(paths), step):
+            part = list(paths[start : start + step])
+            try:
+                results = list(detector.propose_each(part, precision=precision))
+            except DataError:  # one of them; the others are tried alone
+                results: list[Proposed] = []
+                for path in tuple(part):
+                    try:
+                        results += detector.propose_each(path, precision=precision)
+                    except DataError as error:
+                        unreadable.append(str(error))
+                        part.remove(path)
+            read += part
+            found += results
+            show(len(read) + len(unreadable))
+    count = write(out, [path.absolute() for path in read], found)
+    typer.echo(f"{count} proposals of {len(read)} pictures written to {out}")
+    _refuse_unreadable(unreadable, len(paths))
+
+
+def _refuse_unreadable(unreadable: Sequence[str], pictures: int) -> None:
+    if unreadable:
+        more = f" and {len(unreadable) - SHOWN} more" if len(unreadable) > SHOWN else ""
+        sentence = f"{len(unreadable)} of {pictures} pictures cannot be read: "
+        sentence += "; ".join(unreadable[:SHOWN]) + more
+        raise CommandError(sentence, 1 if pictures > len(unreadable) else 2)
 
 
 def find_pictures(inputs: Sequence[str], out: Path | None = None) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import typer
@@ -24,6 +25,7 @@ def train(
     data: options.DataOrRun = None,
     recipe: options.Recipe = None,
     epochs: options.Epochs = None,
+    steps: options.Steps = None,
     time: options.Time = None,
     batch: options.Batch = None,
     min_size: options.MinSize = None,
@@ -41,10 +43,14 @@ def train(
     patience: options.Patience = None,
     weights: options.Weights = None,
     backbone_weights: options.BackboneWeights = None,
+    rpn_weights: options.RpnWeights = None,
+    proposals: options.GivenProposals = None,
+    freeze: options.Freeze = None,
     config: options.Config = None,
     settings: options.Settings = None,
     name: options.Name = None,
     out: options.Runs = Path("runs"),
+    save_every: options.SaveEvery = None,
     resume: options.Resume = None,
     deterministic: options.Deterministic = False,
 ) -> None:
@@ -70,6 +76,9 @@ def train(
         data,
         recipe if config is None else None,
         epochs=epochs,
+        steps=steps,
+        save_every=save_every,
+        freeze=None if freeze is None else split_names(freeze),
         batch=batch,
         seed=seed,
         config=None if config is None else chosen,
@@ -85,9 +94,16 @@ def train(
         bad_boxes=None if bad_boxes is None else bad_boxes.value,
         weights=weights,
         backbone_weights=backbone_weights,
+        rpn_weights=rpn_weights,
+        proposals=proposals,
         compile=True if compiled else None,
     )
     typer.echo(f"next: frcnn predict {run.folder} PICTURES, or frcnn eval {run.folder} {data or 'DATA'}")
+
+
+def split_names(values: Sequence[str]) -> tuple[str, ...]:
+    """Names that were given one by one or with commas between them."""
+    return tuple(name.strip() for value in values for name in value.split(",") if name.strip())
 
 
 def _starting_config(weights: Path | None, resume: Path | None) -> Config:

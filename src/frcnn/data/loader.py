@@ -1,6 +1,6 @@
 """Batches from a data set: pictures are read, varied and resized in workers; every epoch is repeatable.
 
-Letters: n pictures, N pictures of a batch, g objects of a picture, G padded objects.
+Letters: n pictures, N pictures of a batch, g objects of a picture, G padded objects, P padded proposals.
 
 What a batch holds depends on (seed, epoch, position) only: not on the number of workers, not on whether the
 run was resumed.
@@ -29,7 +29,8 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 from frcnn.config import Config, PreprocessConfig
 from frcnn.data.batching import Draw, EvalBatches, TrainBatches
 from frcnn.data.image import read_image
-from frcnn.data.sample import DataError, Dataset, Sample
+from frcnn.data.padding import pad_given, pad_targets
+from frcnn.data.sample import DataError, Dataset, Floats, Sample
 from frcnn.data.transforms import (
     draw_variation,
     flip_boxes,
@@ -45,16 +46,13 @@ Prepare = Callable[[Size, PreprocessConfig, float, Callable[[Size | None], Image
 Pad = Callable[[list[Tensor], list[Size], PreprocessConfig], ImageBatch]
 """(pictures, original sizes, specification) -> batch: ``frcnn.model.preprocess.pad_batch``."""
 
-OBJECT_MULTIPLE = 8
-"""G is rounded up to a multiple of this, and at least this."""
-
 
 @dataclass(frozen=True)
 class Batch(TensorRecord):
     """What the loader gives for one step.
 
     Attributes:
-        images: N padded pictures.
+        images: N padded pictures, with their proposals where the data set has some.
         targets: their objects in pixels of the resized pictures.
         image_ids: N ids of the data set.
         paths: N files.
@@ -74,11 +72,12 @@ class Batch(TensorRecord):
 
 
 class Example(NamedTuple):
-    """One picture as a worker made it: (3, h, w) and its objects in resized pixels."""
+    """One picture as a worker made it: (3, h, w), objects and given proposals (p, 4) in resized pixels."""
 
     pixels: Tensor
     sample: Sample
     skipped: bool
+    given: Floats | None = None
 
 
 class Failure(NamedTuple):
@@ -115,10 +114,14 @@ class Examples(TorchDataset[Example | Failure]):
         if 0 in sample.size:  # the header could not be read then: say why, or read it now
             sample = replace(sample, size=read_image(sample.path)[1])
         boxes, variation = sample.boxes, None
+        proposals = self._dataset.proposals
+        given = None if proposals is None else proposals.boxes(draw.index)
         if self._seed is not None:
             generator = sample_generator(self._seed, draw.epoch, draw.index)
             variation = draw_variation(self._config.data, generator)
-            boxes = flip_boxes(boxes, sample.size[1]) if variation.flip else boxes
+            if variation.flip:
+                boxes = flip_boxes(boxes, sample.size[1])
+                given = None if given is None else flip_boxes(given, sample.size[1])
 
         def read(at_least: Size | None) -> Image.Image:
             image, size = read_image(sample.path, at_least)
@@ -130,8 +133,12 @@ class Examples(TorchDataset[Example | Failure]):
             return vary_image(image, variation) if variation else image
 
         pixels = self._prepare(sample.size, self._config.preprocess, draw.scale, read)
-        boxes, ignore = resize_boxes(boxes, sample.ignore, sample.size, (pixels.shape[1], pixels.shape[2]))
-        return Example(pixels, replace(sample, boxes=boxes, ignore=ignore), False)
+        size = (pixels.shape[1], pixels.shape[2])
+        boxes, ignore = resize_boxes(boxes, sample.ignore, sample.size, size)
+        if given is not None:
+            given = resize_boxes(given, np.zeros(len(given), bool), sample.size, size)[0]
+            given = given.clip(0, np.array([size[1], size[0]] * 2, np.float32))
+        return Example(pixels, replace(sample, boxes=boxes, ignore=ignore), False, given)
 
     def _blank(self, sample: Sample, scale: float) -> Example:
         side = self._config.preprocess.min_size
@@ -141,7 +148,8 @@ class Examples(TorchDataset[Example | Failure]):
         everything = np.array([[0, 0, pixels.shape[2], pixels.shape[1]]], np.float32)
         yes = np.array([True])
         nothing = Sample(sample.path, sample.image_id, size, everything, np.array([-1]), yes, crowd=yes)
-        return Example(pixels, nothing, True)
+        none = None if self._dataset.proposals is None else np.zeros((0, 4), np.float32)
+        return Example(pixels, nothing, True, none)
 
 
 class Collate:
@@ -157,8 +165,10 @@ class Collate:
             return Failure("\n".join(failures))
         examples = [item for item in items if isinstance(item, Example)]
         samples = [example.sample for example in examples]
+        given = [example.given for example in examples if example.given is not None]
+        images = self._pad([e.pixels for e in examples], [s.size for s in samples], self._spec)
         return Batch(
-            self._pad([e.pixels for e in examples], [s.size for s in samples], self._spec),
+            replace(images, given=pad_given(given)) if given else images,
             pad_targets(samples),
             tuple(s.image_id for s in samples),
             tuple(str(s.path) for s in samples),
@@ -250,23 +260,6 @@ def eval_loader(
     """
     batches = EvalBatches(dataset.pictures.sizes, batch, rank, world)
     return _loader(Examples(dataset, config, prepare, None), batches, config, pad, world)
-
-
-def pad_targets(samples: list[Sample]) -> Targets:
-    """Objects of N pictures as (N, G, ...); label -1 and ``ignore`` False where a picture has fewer.
-
-    An ignored crowd loses its class here (label -1): to training it is a region like any other.
-    """
-    most = max([len(s.boxes) for s in samples], default=0)
-    size = max(-(-most // OBJECT_MULTIPLE), 1) * OBJECT_MULTIPLE
-    boxes = np.zeros((len(samples), size, 4), np.float32)
-    labels = np.full((len(samples), size), -1, np.int64)
-    ignore = np.zeros((len(samples), size), bool)
-    for i, sample in enumerate(samples):
-        count = len(sample.boxes)
-        boxes[i, :count], ignore[i, :count] = sample.boxes, sample.ignore
-        labels[i, :count] = np.where(sample.crowd & sample.ignore, -1, sample.labels)
-    return Targets(torch.from_numpy(boxes), torch.from_numpy(labels), torch.from_numpy(ignore))
 
 
 def worker_count(workers: int, world: int = 1) -> int:

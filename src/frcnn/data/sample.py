@@ -13,12 +13,15 @@ import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from frcnn.data.packed import Packed
+
+if TYPE_CHECKING:
+    from frcnn.data.proposals import GivenProposals
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -182,6 +185,7 @@ class Dataset:
         objects: the boxes.
         splits: name -> (k,) int64 positions in this data set.
         written: the class names of the annotations, before any were renamed or left out.
+        proposals: boxes from elsewhere for a second stage, or None.
     """
 
     root: Path
@@ -191,6 +195,7 @@ class Dataset:
     objects: Objects
     splits: Mapping[str, Ints] = field(default_factory=dict)
     written: tuple[str, ...] = ()
+    proposals: GivenProposals | None = None
 
     def __len__(self) -> int:
         return len(self.pictures.ids)
@@ -241,7 +246,11 @@ class Dataset:
         splits = {name: place[old][place[old] >= 0] for name, old in self.splits.items()}
         splits = {name: rows for name, rows in splits.items() if len(rows)}
         return replace(
-            self, pictures=self.pictures.take(indices), objects=self.objects.take(indices), splits=splits
+            self,
+            pictures=self.pictures.take(indices),
+            objects=self.objects.take(indices),
+            splits=splits,
+            proposals=None if self.proposals is None else self.proposals.take(indices),
         )
 
     def as_one_class(self, name: str) -> Dataset:

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self
 
+import torch
 from torch import Tensor, nn
 
 from frcnn.config import Config
@@ -60,6 +61,7 @@ class Network(nn.Module):
         anchors: anchors, or points, of a padded picture size.
         heads: the box head of every stage; none where there is no second stage.
         compiled: the compiled functions, or None.
+        frozen: stages that keep their weights.
     """
 
     losses: ClassVar[type[LossRecord]]
@@ -83,6 +85,8 @@ class Network(nn.Module):
         self.strides, self.pooled_levels = self.fpn.strides, len(strides)
         self.looked_at = slice(0, None)  # levels that have anchors or points
         self.compiled: Compiled | None = None
+        self.frozen: tuple[Stage, ...] = ()
+        self._still: list[nn.Module] = []
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy is not compiled: what is compiled computes with the weights of the original."""
@@ -175,7 +179,31 @@ class Network(nn.Module):
                     f"it has {', '.join(modules)}"
                 )
             for module in modules[stage]:
-                module.requires_grad_(False)
+                self.hold(module)
+        self.frozen = tuple(dict.fromkeys((*self.frozen, *stages)))
+
+    def hold(self, module: nn.Module) -> None:
+        """Keep a part of the network as it is, also when the network is put into training mode."""
+        module.requires_grad_(False)
+        module.eval()
+        self._still.append(module)
+
+    def train(self, mode: bool = True) -> Self:
+        """As that of every module; what is frozen stays in evaluation mode, or its batch norm would move."""
+        super().train(mode)
+        for module in self._still:
+            module.eval()
+        return self
+
+    @property
+    def trained_losses(self) -> tuple[str, ...]:
+        """Names of the losses that training lowers; those of a stage that is frozen are shown only."""
+        starts = tuple(f"{stage}_" for stage in self.frozen)
+        return tuple(name for name in self.losses.names() if not name.startswith(starts))
+
+    def total(self, losses: LossRecord) -> Tensor:
+        """Scalar: the sum of the losses that training lowers."""
+        return torch.stack([getattr(losses, name) for name in self.trained_losses]).sum()
 
     def everything(self, trace: Trace, limits: Limits | None) -> Detections:
         """The detections of a trace once more, without the candidate limit before NMS."""

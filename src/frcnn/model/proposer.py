@@ -25,7 +25,17 @@ from frcnn.model.proposals import given_proposals, select_proposals
 from frcnn.model.proposals import limits as proposal_limits
 from frcnn.model.rpn import RpnHead
 from frcnn.model.sampling import rpn_targets, sample, sample_batch
-from frcnn.structures import ImageBatch, Noise, Proposals, RpnLosses, RpnOutput, Samples, Targets, Trace
+from frcnn.structures import (
+    Detections,
+    ImageBatch,
+    Noise,
+    Proposals,
+    RpnLosses,
+    RpnOutput,
+    Samples,
+    Targets,
+    Trace,
+)
 
 CLASS = "object"
 """The one class of a network that only proposes."""
@@ -83,6 +93,13 @@ class ProposalNetwork(Network):
         """Normalised pictures, their maps, and logits and deltas of every anchor: network only."""
         batch, features = self.extract(batch)
         return Seen(batch, features, *self.rpn_head(features[self.looked_at]))  # room 6
+
+    def suggest(self, batch: ImageBatch) -> Detections:
+        """The proposals under the test limits as detections of one class; no second stage runs."""
+        height, width = batch.pixels.shape[-2:]
+        trace = self._look(batch, self.anchors(height, width, batch.pixels.device), None)
+        found = self._propose(trace, training=False)
+        return propose(found, trace.batch, found.scores.shape[1])
 
     def stage_modules(self) -> dict[Stage, tuple[nn.Module, ...]]:
         """The modules of each stage that ``train.freeze`` names."""

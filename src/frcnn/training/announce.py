@@ -70,8 +70,9 @@ def model_lines(network: Network, config: Config) -> tuple[str, str]:
         if spec.fixed_size
         else f"short side {spec.min_size}, long side at most {spec.max_size}"
     )
+    stages = f"stages frozen: {', '.join(network.frozen)}; " if network.frozen else ""
     return (
-        f"trainable {trainable / 1e6:.1f} M / frozen {frozen / 1e6:.1f} M{shown}; "
+        f"trainable {trainable / 1e6:.1f} M / frozen {frozen / 1e6:.1f} M{shown}; {stages}"
         f"backbone norm: {norm[config.backbone.resolved_norm]} ({origin})",
         f"pictures: {size}, padded to a multiple of {spec.pad_multiple}, RGB, mean {spec.mean}, "
         f"std {spec.std}, {spec.method}; flip {config.data.flip:g}, scale {config.data.scale_jitter[0]:g} to "

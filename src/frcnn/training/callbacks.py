@@ -14,9 +14,9 @@ from typing import Any
 import lightning.pytorch as pl
 
 from frcnn.data.loader import Batch
-from frcnn.training.folder import Row
 from frcnn.training.journal import Journal
 from frcnn.training.keeper import Keeper
+from frcnn.training.lines import epoch_line, metric_name, validation_row, weighted_mean
 from frcnn.training.module import TrainingModule
 from frcnn.training.samples import (
     TRAIN_PICTURES,
@@ -141,7 +141,8 @@ class Recorder(pl.Callback):
         if (batch_idx + 1) % watch.interval == 0:
             watch.look()
         every = max(schedule.batches // ROWS_PER_EPOCH, watch.interval)
-        if (batch_idx + 1) % every == 0 and batch_idx + 1 < schedule.batches:
+        last = batch_idx + 1 == schedule.batches or module.step == schedule.steps
+        if (batch_idx + 1) % every == 0 and not last:
             self._row(trainer, module)
         if trainer.is_global_zero and self._drawn_train < TRAIN_PICTURES and module.task.resumed is None:
             spec, classes = module.task.config.preprocess, self._keeper.classes
@@ -152,7 +153,9 @@ class Recorder(pl.Callback):
             for line in module.network.compiled.news():
                 self._journal.say(line)
         self._progress(module)
-        looked = (batch_idx + 1) % watch.interval == 0 or batch_idx + 1 == schedule.batches
+        if schedule.total and module.step >= schedule.total:
+            trainer.should_stop = True  # the epoch ends here, and is validated and saved as usual
+        looked = (batch_idx + 1) % watch.interval == 0 or last
         if self._deadline is not None and (trainer.world_size == 1 or looked):
             self._end_in_time(trainer, module)
         self._interrupt.check()
@@ -183,22 +186,23 @@ class Recorder(pl.Callback):
         module = _ours(pl_module)
         module.watch.look()
         self._take(module)
-        losses = _mean(self._means)
+        losses = weighted_mean(self._means)
         module.epoch += 1
         validation = module.validation if module.task.val is not None else None
         row: dict[str, float | int | None] = self._base(module, losses)
         if validation is not None:
-            metrics = validation.report.metrics
-            row |= {"val_total": validation.losses["total"], "AP": metrics["AP"], "AP50": metrics["AP50"]}
+            row |= validation_row(validation)
         better = self._keeper.judge(module, validation)
         if trainer.is_global_zero:
             self._keeper.add_row(row)
-            self._journal.say(_line(module, row, better))
+            shown = None if validation is None else validation.shown
+            self._journal.say(epoch_line(row, module.task.schedule.epochs, shown, better))
             self._keeper.save(module, trainer, better)
         self._judge_skipped(trainer, module)
         if self._patience and self._keeper.stale >= self._patience:
             if trainer.is_global_zero:
-                self._journal.note(f"stopped early: no better validation AP for {self._patience} epochs")
+                name = "AP" if validation is None else metric_name(validation.shown[0])
+                self._journal.note(f"stopped early: no better validation {name} for {self._patience} epochs")
             trainer.should_stop = True
 
     def _end_in_time(self, trainer: pl.Trainer, module: TrainingModule) -> None:
@@ -263,10 +267,11 @@ class Recorder(pl.Callback):
     def _progress(self, module: TrainingModule) -> None:
         schedule = module.task.schedule
         if module.watch.interval == 1 and self._latest is None:
-            self._latest = float(module.watch.sums[:-1].sum() / module.watch.sums[-1])
+            self._latest = module.watch.mean_total
         loss = "-" if self._latest is None else f"{self._latest:.3f}"
-        ap = f"  AP {module.validation.ap:.3f}" if module.validation else ""
-        text = f"epoch {module.epoch + 1}/{schedule.epochs}  loss {loss}{ap}"
+        found = module.validation
+        metric = f"  {metric_name(found.shown[0])} {found.value:.3f}" if found else ""
+        text = f"epoch {module.epoch + 1}/{schedule.epochs}  loss {loss}{metric}"
         self._journal.advance(module.step, text)
         now = time.monotonic()
         if not self._journal.has_bar and now - self._spoken > LINE_SECONDS:
@@ -277,24 +282,3 @@ class Recorder(pl.Callback):
 def _ours(module: pl.LightningModule) -> TrainingModule:
     assert isinstance(module, TrainingModule)
     return module
-
-
-def _mean(means: list[dict[str, float]]) -> dict[str, float]:
-    total = sum(m["count"] for m in means)
-    return {name: sum(m[name] * m["count"] for m in means) / total for name in means[0]}
-
-
-def _line(module: TrainingModule, row: Row, better: bool) -> str:
-    def number(name: str, digits: int = 3) -> str:
-        value = row.get(name)
-        return "n/a" if value is None else f"{value:.{digits}f}"
-
-    text = f"epoch {row['epoch']}/{module.task.schedule.epochs}  loss {number('train_total')}"
-    if module.task.val is not None:
-        mark = " (best)" if better else ""
-        text += f"  val loss {number('val_total')}  AP {number('AP')}  AP50 {number('AP50')}{mark}"
-    share = float(row["data_share"] or 0)
-    text += f"  {number('images_per_second', 1)} images/s, data {share:.0%}"
-    if share > 0.2:
-        text += " (the loader is slow: more data.workers, or smaller picture files)"
-    return text

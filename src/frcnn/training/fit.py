@@ -45,7 +45,7 @@ def fit(
     interrupt = Interrupt()
     recorder = Recorder(keeper, journal, interrupt, deadline, task.config.train.patience)
     with _quiet():
-        trainer = _trainer(task, device, recorder, module.epoch)
+        trainer = _trainer(module, device, recorder)
         try:
             trainer.fit(module)
         except (Interrupted, KeyboardInterrupt, SystemExit):
@@ -63,7 +63,8 @@ def fit(
     return module
 
 
-def _trainer(task: Task, device: torch.device, recorder: Recorder, done: int) -> pl.Trainer:
+def _trainer(module: TrainingModule, device: torch.device, recorder: Recorder) -> pl.Trainer:
+    task = module.task
     world = task.schedule.devices
     index = device.index or 0
     accelerator = {"cuda": "gpu"}.get(device.type, device.type)
@@ -77,11 +78,11 @@ def _trainer(task: Task, device: torch.device, recorder: Recorder, done: int) ->
     return pl.Trainer(
         accelerator=accelerator,
         devices=list(range(index, index + world)) if accelerator == "gpu" else world,
-        strategy="ddp_spawn" if world > 1 else "auto",
+        strategy=_strategy(module) if world > 1 else "auto",
         precision=precision,
         plugins=plugins,
         min_epochs=0,  # a deadline may end the first epoch
-        max_epochs=task.schedule.epochs - done,
+        max_epochs=task.schedule.epochs - module.epoch,
         accumulate_grad_batches=task.schedule.accumulate,
         callbacks=[recorder],
         deterministic=task.config.train.deterministic or None,
@@ -93,6 +94,13 @@ def _trainer(task: Task, device: torch.device, recorder: Recorder, done: int) ->
         use_distributed_sampler=False,
         default_root_dir=task.folder.path,
     )
+
+
+def _strategy(module: TrainingModule) -> str:
+    """Levels that only a loss which is not trained looks at get no gradient: DDP must expect that."""
+    network = module.network
+    whole = network.trained_losses == network.losses.names() and network.config.detector != "rpn"
+    return "ddp_spawn" if whole else "ddp_spawn_find_unused_parameters_true"
 
 
 def _from_rank(error: ProcessRaisedException) -> BaseException:

@@ -5,40 +5,18 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from frcnn.files import write_text
+
 FIRST, LAST = ("epoch", "step", "lr", "train_total"), ("images_per_second", "data_share")
-"""Columns of every run; between them stand its losses and the metrics of its validation."""
-"""Columns of ``metrics.csv``. A row without ``val_total``: within an epoch, or without validation."""
+"""Columns of every ``metrics.csv``; between them stand the losses and counts of training, then the losses and
+metrics of validation. A row without ``val_total``: within an epoch, or without validation."""
 
 Row = Mapping[str, float | int | None]
-
-
-def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
-    """Let ``write`` fill a temporary file beside ``path`` and rename it; on failure the old file stays."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    os.close(handle)
-    try:
-        write(Path(name))
-        os.chmod(name, 0o644)  # mkstemp makes it private
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 file in one piece."""
-
-    def write(temporary: Path) -> None:
-        temporary.write_text(text, encoding="utf-8")
-
-    write_atomic(path, write)
 
 
 @dataclass(frozen=True)
@@ -75,13 +53,17 @@ class RunFolder:
 
     @property
     def best(self) -> Path:
-        """Model file of the best validation AP."""
+        """Model file of the best validation."""
         return self.path / "best.safetensors"
 
     @property
     def last(self) -> Path:
         """Model file of the latest averaged weights."""
         return self.path / "last.safetensors"
+
+    def of_epoch(self, epoch: int) -> Path:
+        """Model file of the averaged weights after an epoch that ``train.save_every`` keeps."""
+        return self.path / f"epoch-{epoch:04d}.safetensors"
 
     @property
     def state(self) -> Path:

@@ -54,13 +54,14 @@ class Forecast:
 
     def seconds(self, schedule: Schedule) -> float:
         """Of the whole run."""
-        return schedule.epochs * (schedule.batches * self.step + self.evaluation)
+        return schedule.run_batches * self.step + schedule.epochs * self.evaluation
 
     def describe(self, schedule: Schedule) -> str:
         """One line for the log."""
         where = "of the GPU" if self.device.type == "cuda" else "of this process"
+        steps = f"{schedule.total} steps in " if schedule.total else ""
         return (
-            f"forecast: {duration(self.seconds(schedule))} for {schedule.epochs} epochs of "
+            f"forecast: {duration(self.seconds(schedule))} for {steps}{schedule.epochs} epochs of "
             f"{schedule.batches} batches ({self.step:.2f} s each, validation {duration(self.evaluation)}), "
             f"up to {self.memory / 2**30:.1f} GiB {where} at {self.largest[0]}x{self.largest[1]}"
         )
@@ -95,7 +96,7 @@ def measure_run(
             output = trial(batch.images, batch.targets, noise, detect=evaluating)
         if not evaluating:
             assert output.losses is not None
-            output.losses.total.backward()
+            trial.total(output.losses).backward()
             optimizer.step()
             optimizer.zero_grad()
         if device.type == "cuda":
@@ -146,7 +147,7 @@ def fit_budget(
     fitting = min(int(usable // epoch), most)
     if fitting >= 1:
         why = "as asked" if fitting == epochs else f"{duration(epoch)} each"
-        return replace(schedule, epochs=fitting), f"time: {fitting} epochs fit ({why})"
+        return replace(schedule, epochs=fitting, total=0), f"time: {fitting} epochs fit ({why})"
     batches = int((usable - forecast.evaluation) // forecast.step)
     if batches < 1:
         need = (forecast.step + forecast.evaluation) / MARGIN
@@ -155,7 +156,8 @@ def fit_budget(
             f"{duration(need)}; allow more time, or use fewer validation pictures"
         )
     part = f"{batches} of the {schedule.batches} batches of one epoch fit"
-    return replace(schedule, epochs=1, batches=batches), f"time: {part}; more time would use all pictures"
+    schedule = replace(schedule, epochs=1, batches=batches, total=0)
+    return schedule, f"time: {part}; more time would use all pictures"
 
 
 def parse_time(text: str) -> float:

@@ -9,7 +9,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from frcnn.training.folder import RunFolder, write_text
+from frcnn.files import write_text
+from frcnn.training.folder import RunFolder
 
 
 class Journal:

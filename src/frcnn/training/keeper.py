@@ -25,9 +25,9 @@ class Keeper:
     """Knows the best validation so far and writes the files of a run.
 
     Attributes:
-        best_ap: best validation AP, None before the first.
+        best_ap: best validation AP (of proposals alone: AR@100), None before the first.
         best_epoch: its epoch, from 1; 0 before the first.
-        best_loss: its validation loss, which decides between equal APs.
+        best_loss: its validation loss, which decides between equal ones.
         best_report: what it said; None where that was before this session.
         stale: validations since then.
         thresholds: best-F1 score of each class in the last validation; None without one.
@@ -71,7 +71,7 @@ class Keeper:
             return False
         self.thresholds = validation.report.thresholds
         self.metrics = {k: v for k, v in validation.report.metrics.items() if v is not None}
-        ap, loss = validation.ap, validation.losses["total"]
+        ap, loss = validation.value, validation.losses["total"]
         higher = self.best_ap is None or ap > self.best_ap
         self.stale = 0 if higher else self.stale + 1
         better = higher or (ap == self.best_ap and self.best_loss is not None and loss < self.best_loss)
@@ -81,9 +81,13 @@ class Keeper:
         return better
 
     def save(self, module: TrainingModule, trainer: pl.Trainer, better: bool) -> None:
-        """Write the state, ``last.safetensors``, and where better ``best.safetensors`` and its evaluation."""
-        checkpoint = self.checkpoint(module)
+        """Write the state, ``last.safetensors``, where better ``best.safetensors`` and its evaluation, and
+        where ``train.save_every`` wants it the model file of this epoch.
+        """
+        checkpoint, every = self.checkpoint(module), module.task.config.train.save_every
         save_checkpoint(self.folder.last, checkpoint)
+        if every and module.epoch % every == 0:
+            save_checkpoint(self.folder.of_epoch(module.epoch), checkpoint)
         if better:
             save_checkpoint(self.folder.best, checkpoint)
             assert module.validation is not None

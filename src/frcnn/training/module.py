@@ -130,7 +130,8 @@ class TrainingModule(pl.LightningModule):
         self.average.network.to(self.device)
         if self.average.network is not self.network:
             self.average.network.eval()
-        self._watch = LossWatch(self.device, self._report_bad_step, self.network.losses.names())
+        names, trained = self.network.losses.names(), self.network.trained_losses
+        self._watch = LossWatch(self.device, self._report_bad_step, names, trained)
         if self.task.config.train.compile != "none":  # here: a copy in another process is not compiled
             compile_training(self.network, self.task.config, self._pair()[0])
         if self.fused:  # the kernel itself leaves the weights alone where the flag is set
@@ -161,7 +162,7 @@ class TrainingModule(pl.LightningModule):
         assert isinstance(losses, LossRecord)
         self.watch.losses(losses, Seen(self.step + 1, self.epoch + 1, self.lr, batch), output.counts)
         self.batches += 1
-        return losses.total
+        return self.network.total(losses)
 
     def configure_gradient_clipping(
         self,
@@ -212,7 +213,8 @@ class TrainingModule(pl.LightningModule):
         if self.trainer.world_size > 1:
             rows = gather_rows(rows)
             torch.distributed.all_reduce(sums)
-        self.validation = judge(rows, sums, self.task.val, self.task.config, self.network.losses.names())
+        names, trained = self.network.losses.names(), self.network.trained_losses
+        self.validation = judge(rows, sums, self.task.val, self.task.config, names, trained)
 
     def _report_bad_step(self, content: dict[str, Any]) -> None:
         if self.global_rank == 0:

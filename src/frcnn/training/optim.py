@@ -7,7 +7,7 @@ does not diverge. Biases and norm layers (every parameter of one dimension) carr
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -33,6 +33,7 @@ class Schedule:
         base_lr: learning rate for 16 pictures.
         warmup: steps asked for; at most a tenth of the run is used.
         kind: ``cosine`` to 0, ``step`` (a tenth after 2/3 and after 8/9 of the run) or ``constant``.
+        total: optimizer steps after which the run ends, within an epoch if need be; 0: whole epochs.
     """
 
     epochs: int
@@ -43,6 +44,7 @@ class Schedule:
     base_lr: float
     warmup: int
     kind: str
+    total: int = 0
 
     @property
     def steps_per_epoch(self) -> int:
@@ -52,7 +54,19 @@ class Schedule:
     @property
     def steps(self) -> int:
         """Optimizer steps of the whole run."""
-        return self.steps_per_epoch * self.epochs
+        return self.total or self.steps_per_epoch * self.epochs
+
+    @property
+    def run_batches(self) -> int:
+        """Batches of the whole run on one device."""
+        if not self.total:
+            return self.batches * self.epochs
+        whole, rest = divmod(self.total, self.steps_per_epoch)
+        return whole * self.batches + min(rest * self.accumulate, self.batches)
+
+    def until(self, total: int, epoch: int = 0, step: int = 0) -> Schedule:
+        """The same to exactly ``total`` optimizer steps, of which ``step`` are made in ``epoch`` epochs."""
+        return replace(self, total=total, epochs=epoch + math.ceil((total - step) / self.steps_per_epoch))
 
     @property
     def images(self) -> int:
@@ -92,7 +106,7 @@ class Schedule:
 def make_optimizer(
     network: nn.Module, config: TrainConfig, lr: float, *, fused: bool = False
 ) -> torch.optim.Optimizer:
-    """SGD or AdamW over the trainable parameters of ``network``, in as few groups as the rules allow.
+    """SGD, Adam or AdamW over the trainable parameters of ``network``, in as few groups as the rules allow.
 
     Args:
         network: its parameters below ``backbone.`` get ``config.backbone_lr`` times the rate.
@@ -111,12 +125,16 @@ def make_optimizer(
             decay = config.weight_decay if parameter.dim() > 1 else 0.0
             groups.setdefault((factor, decay), []).append(parameter)
     if not groups:
-        raise ValueError("no parameter of the network is trainable; set backbone.freeze=0")
+        raise ValueError(
+            "no parameter of the network is trainable; freeze less (backbone.freeze, train.freeze, "
+            "train.parameters)"
+        )
     fused = fused or all(p.is_cpu and p.dtype == torch.float32 for part in groups.values() for p in part)
     tables = [{"params": p, "lr": lr * f, "weight_decay": d} for (f, d), p in groups.items()]
     if config.optimizer == "sgd":
         return torch.optim.SGD(tables, lr=lr, momentum=config.momentum, fused=fused or None)
-    return torch.optim.AdamW(tables, lr=lr, fused=fused or None)
+    kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
+    return kind(tables, lr=lr, fused=fused or None)
 
 
 def make_scheduler(optimizer: torch.optim.Optimizer, schedule: Schedule) -> LambdaLR:

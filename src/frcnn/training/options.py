@@ -17,6 +17,9 @@ class TrainOptions:
 
     Attributes:
         epochs: passes over the training pictures.
+        steps: length in optimizer steps instead; with ``resume`` the step to go on to.
+        save_every: keep a model file of every so many epochs.
+        freeze: stages that keep their weights, "backbone", "rpn", "roi"; None: the configuration's.
         batch: pictures of a step on one device.
         seed: of the weights, the order and the variation of pictures.
         config: a whole configuration instead of a recipe's.
@@ -32,7 +35,10 @@ class TrainOptions:
         resume: run folder to go on with; everything else is read from it.
         bad_boxes: "error" or "drop" for boxes that cannot be used.
         weights: model file or ``torchvision:NAME`` to start from; layers of other classes are begun anew.
-        backbone_weights: file of backbone weights in torchvision's or timm's naming.
+        backbone_weights: file of backbone weights in torchvision's or timm's naming, or a model file, whose
+            backbone and pyramid are taken.
+        rpn_weights: model file whose region proposal network is taken.
+        proposals: proposals file that the second stage learns from; the RPN is not trained then.
         parts: replaced parts of the detector.
         progress: whether to show a bar; None: on a terminal.
         compile: "regional" or "step" (``train.compile``); True is "regional", False "none".
@@ -40,6 +46,9 @@ class TrainOptions:
     """
 
     epochs: int | None = None
+    steps: int | None = None
+    save_every: int | None = None
+    freeze: tuple[str, ...] | None = None
     batch: int | None = None
     seed: int | None = None
     config: Config | None = None
@@ -55,6 +64,8 @@ class TrainOptions:
     bad_boxes: Literal["error", "drop"] | None = None
     weights: str | Path | None = None
     backbone_weights: str | Path | None = None
+    rpn_weights: str | Path | None = None
+    proposals: str | Path | None = None
     parts: Parts | None = None
     progress: bool | None = None
     compile: Literal["none", "regional", "step"] | bool | None = None
@@ -74,6 +85,7 @@ def make_options(values: dict[str, Any]) -> TrainOptions:
             hint = f"; did you mean {near[0]!r}?" if near else f"; options are {', '.join(known)}"
             raise TypeError(f"train() has no option {name!r}{hint}")
     values = dict(values)
-    if isinstance(values.get("settings"), str):
-        values["settings"] = (values["settings"],)  # one setting is one, not its letters
+    for name in ("settings", "freeze"):
+        if isinstance(values.get(name), str):
+            values[name] = (values[name],)  # one setting is one, not its letters
     return TrainOptions(**values)

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from frcnn.config import Config
+from frcnn.config import Config, TrainConfig
 from frcnn.data.check import apply_policies, check_dataset, load_checked
 from frcnn.data.findings import CheckReport
+from frcnn.data.proposals import attach
 from frcnn.data.sample import DataError, Dataset
 from frcnn.data.split import AUTO, NONE, TrainVal, choose_training
 from frcnn.model.detector import Network, build_network
@@ -21,13 +22,15 @@ from frcnn.predict import Detector
 from frcnn.recipes import recipe as named_recipe
 from frcnn.settings import from_dict, with_settings
 from frcnn.training.options import TrainOptions
+from frcnn.training.stages import check_proposals, proposals_of, stages_to_freeze
 from frcnn.training.state import StateError, TrainState, differences, seed_everything
-from frcnn.training.transfer import start_from
-from frcnn.weights.checkpoint import load_checkpoint
+from frcnn.training.transfer import start_from, take_rpn
+from frcnn.weights.checkpoint import is_model_file, load_checkpoint
+from frcnn.weights.imagenet import load_pretrained
 
 DEFAULT_RECIPE = "lite0-fpn"
-FREE_KEYS = ("data.workers", "eval.batch")
-"""Keys that may differ in a resumed run, because they change nothing but speed."""
+FREE_KEYS = ("data.workers", "eval.batch", "train.save_every")
+"""Keys that may differ in a resumed run, because they change nothing but speed and files."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +68,9 @@ def resolve_config(recipe: str | None, options: TrainOptions, state: TrainState 
 
     Raises:
         ConfigError: for an unknown recipe, key or value.
-        ValueError: for a recipe and a configuration together.
+        ValueError: for options that do not go together.
     """
+    _check_options(options, state)
     if options.config is not None and recipe is not None:
         raise ValueError(
             f"recipe {recipe!r} and a configuration were both given; leave one of the two out "
@@ -78,10 +82,16 @@ def resolve_config(recipe: str | None, options: TrainOptions, state: TrainState 
         config = from_dict(state.config, "the resumed run")
     elif options.weights is not None and recipe is None:
         config = load_checkpoint(options.weights).config
+        free = TrainConfig()  # what that run held fast is no part of the detector
+        held = {"freeze": free.freeze, "parameters": free.parameters}
+        config = config.model_copy(update={"train": config.train.model_copy(update=held)})
     else:
         config = named_recipe(recipe or DEFAULT_RECIPE)
     changes: dict[str, Any] = {
         "train.epochs": options.epochs,
+        "train.steps": 0 if options.epochs is not None else options.steps,
+        "train.save_every": options.save_every,
+        "train.freeze": stages_to_freeze(config, options),
         "train.batch": options.batch,
         "train.seed": options.seed,
         "train.compile": _compile_mode(options.compile),
@@ -91,12 +101,32 @@ def resolve_config(recipe: str | None, options: TrainOptions, state: TrainState 
     }
     if options.weights is not None and state is None:
         config = _with_norm_of(config, options.weights)
+    elif options.backbone_weights is not None and is_model_file(options.backbone_weights):
+        config = _with_norm_of(config, options.backbone_weights)
     tree = config.model_dump(mode="json")
     for key, value in changes.items():
         if value is not None:
             section, name = key.split(".")
             tree[section][name] = value
-    return with_settings(from_dict(tree, "options"), options.settings)
+    config = with_settings(from_dict(tree, "options"), options.settings)
+    if options.proposals is not None:
+        check_proposals(config)
+    return config
+
+
+def _check_options(options: TrainOptions, state: TrainState | None) -> None:
+    if options.epochs is not None and options.steps is not None:
+        raise ValueError(
+            f"epochs {options.epochs} and steps {options.steps} both say how long to train; "
+            "leave one of the two out"
+        )
+    if options.time is not None and options.steps is not None:
+        raise ValueError(
+            f"time {options.time} and steps {options.steps} both say how long to train; "
+            "leave one of the two out"
+        )
+    if state is not None and options.rpn_weights is not None:
+        raise ValueError(f"a resumed run keeps its weights; leave out --rpn-weights {options.rpn_weights}")
 
 
 def _with_norm_of(config: Config, weights: str | Path) -> Config:
@@ -121,10 +151,12 @@ def check_resumed(state: TrainState, config: Config, data: TrainData) -> None:
         StateError: listing every key that differs, or naming other data, or when the run is finished.
     """
     wanted = config.model_dump(mode="json")
+    total = config.train.steps
+    free = (*FREE_KEYS, "train.steps") if total > state.step else FREE_KEYS  # a run may go on to a later step
     lines = [
         line
         for line in differences(state.config, wanted)
-        if not line.startswith(tuple(f"{k}:" for k in FREE_KEYS))
+        if not line.startswith(tuple(f"{k}:" for k in free))
     ]
     if lines:
         raise StateError(
@@ -137,7 +169,12 @@ def check_resumed(state: TrainState, config: Config, data: TrainData) -> None:
             f"{data.train.root}: pictures, boxes or classes are not those the run was begun with; "
             "begin a new run from its weights with --weights RUN/last.safetensors"
         )
-    if state.epoch >= state.schedule["epochs"]:
+    if total and state.step >= total:
+        raise StateError(
+            f"the run is finished: {state.step} of {total} steps are trained; go on with more --steps, or "
+            "begin a new run from its weights with --weights RUN/last.safetensors"
+        )
+    if not total and state.epoch >= state.schedule["epochs"]:
         raise StateError(
             f"the run is finished: {state.epoch} of {state.schedule['epochs']} epochs are trained; "
             "begin a new run from its weights with --weights RUN/last.safetensors"
@@ -182,10 +219,14 @@ def choose_data(
         chosen, report = load_checked(data, choice, config=config)
     if config.detector == "rpn":  # proposals have no class
         chosen = chosen.as_one_class(CLASS)
+    path = str(data.root) if isinstance(data, Dataset) else str(Path(data).absolute())
+    source: dict[str, Any] = {"path": path, "choice": vars(choice)}
+    proposals = proposals_of(options, state)
+    if proposals is not None:
+        chosen = attach(chosen, proposals)
+        source["proposals"] = {"path": str(proposals.path), "digest": proposals.digest}
     train = chosen.subset("train")
     val = chosen.subset("val") if "val" in chosen.splits else None
-    path = str(data.root) if isinstance(data, Dataset) else str(Path(data).absolute())
-    source = {"path": path, "choice": vars(choice)}
     if not len(train):
         raise DataError(f"{path}: no picture is left to train on")
     return TrainData(train, val, chosen, report, source)
@@ -220,11 +261,17 @@ def starting_network(
     """
     if options.weights is None:
         detector = Detector.from_config(config, classes, config.train.seed, options.parts)
-        return detector.model, list(detector.notes)
-    with torch.random.fork_rng(devices=[]):
-        seed_everything("weights", config.train.seed)
-        network = build_network(config, len(classes), options.parts)
-    return network, [start_from(network, classes, options.weights)]
+        network, notes = detector.model, list(detector.notes)
+    else:
+        with torch.random.fork_rng(devices=[]):
+            seed_everything("weights", config.train.seed)
+            network = build_network(config, len(classes), options.parts)
+        notes = [start_from(network, classes, options.weights)]
+        if options.backbone_weights is not None:
+            notes.append(str(load_pretrained(network)))
+    if options.rpn_weights is not None:
+        notes.append(take_rpn(network, options.rpn_weights))
+    return network, notes
 
 
 def choose_device(name: str, devices: int) -> torch.device:

@@ -23,6 +23,7 @@ from frcnn.precision import Precision, choose_precision
 from frcnn.predict import Detector
 from frcnn.settings import to_yaml
 from frcnn.training import announce, forecast
+from frcnn.training.chosen import choose_parameters
 from frcnn.training.feed import make_loaders
 from frcnn.training.folder import RunFolder
 from frcnn.training.journal import Journal
@@ -37,6 +38,7 @@ from frcnn.training.plan import (
     resolve_config,
     starting_network,
 )
+from frcnn.training.stages import stage_notes
 from frcnn.training.state import TrainState, load_state
 
 CLOSING_SECONDS = 5.0
@@ -49,8 +51,8 @@ class Run:
 
     Attributes:
         folder: everything it wrote.
-        detector: the averaged weights of the best validation AP; without validation those of the last step.
-        metrics: COCO numbers of the best validation; empty without one.
+        detector: the averaged weights of the best validation; without validation those of the last step.
+        metrics: numbers of the best validation; empty without one.
         report: the whole report of the best validation; None without one, for a resumed run whose best epoch
             lies before, and where several devices trained (then ``evaluation.json`` has it).
     """
@@ -88,7 +90,7 @@ def train(
     Args:
         data: folder of a data set (its format is found out), or a ``Dataset``; None only with ``resume``.
         recipe: name of a recipe; None: ``lite0-fpn``, or that of the configuration, weights or run given.
-        epochs: passes over the training pictures; None: the recipe's.
+        epochs: passes over the training pictures; None: the recipe's (or ``steps`` among the others).
         common: the other fields of ``TrainOptions``: ``name``, ``val``, ``batch``, ``time``, ``resume``,
             ``weights``, ``settings`` and so on.
 
@@ -137,11 +139,14 @@ def _prepare(
         choose_precision(precision.format, device)
         network = build_network(config, len(state.classes), options.parts)
         schedule = Schedule(**state.schedule)
+        if config.train.steps:
+            schedule = schedule.until(config.train.steps, state.epoch, state.step)
     else:
         precision = choose_precision(config.train.precision, device)
         network, loaded = starting_network(config, chosen.train.classes, options)
-        notes = [*notes, *loaded]
+        notes = [*notes, *loaded, *stage_notes(config, chosen.train, options)]
         schedule = _schedule(config, 1, options.devices)
+    notes += choose_parameters(network, config.train.parameters)
     network.to(device)
     if config.train.compile != "none":
         check_compile(network, config.train.compile)
@@ -150,7 +155,7 @@ def _prepare(
 
 def _schedule(config: Config, batches: int, devices: int) -> Schedule:
     train = config.train
-    return Schedule(
+    schedule = Schedule(
         epochs=train.epochs,
         batches=-(-batches // devices),
         accumulate=train.accumulate,
@@ -160,6 +165,7 @@ def _schedule(config: Config, batches: int, devices: int) -> Schedule:
         warmup=train.warmup,
         kind=train.schedule,
     )
+    return schedule.until(train.steps) if train.steps else schedule
 
 
 def _look_ahead(
@@ -176,7 +182,7 @@ def _look_ahead(
         seconds = left - time.monotonic()
         schedule, line = forecast.fit_budget(prepared.schedule, measured, seconds, prepared.options.epochs)
         journal.say(line)
-        training = prepared.config.train.model_copy(update={"epochs": schedule.epochs})
+        training = prepared.config.train.model_copy(update={"epochs": schedule.epochs, "steps": 0})
         config = prepared.config.model_copy(update={"train": training})
         prepared = replace(prepared, schedule=schedule, config=config)
     journal.say(measured.describe(prepared.schedule))
@@ -220,6 +226,8 @@ def _run(
     else:
         assert options.resume is not None
         folder = _folder_of(options.resume)
+        if state.config["train"]["steps"] != config.train.steps:
+            folder.write("config.yaml", to_yaml(config))
     journal.open(folder)
     journal.say(
         f"run folder: {folder.path}" + ("" if state is None else f", resumed after epoch {state.epoch}")

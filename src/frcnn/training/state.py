@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from frcnn.training.folder import write_atomic
+from frcnn.files import write_atomic
 
 FORMAT = 1
 
@@ -35,7 +35,7 @@ class TrainState:
     Attributes:
         config: the configuration tree as plain values.
         classes: class names.
-        source: what the data were: ``path``, ``train``, ``val``, and ``bad_boxes``.
+        source: what the data were: ``path``, ``choice``, and ``proposals`` where a file of them was given.
         digest: of the training pictures and boxes; another one means other data.
         schedule: the fields of ``Schedule``, with ``eval_every``.
         precision: ``fp32``, ``bf16`` or ``fp16``, so that a resumed run computes as it began.
@@ -48,10 +48,10 @@ class TrainState:
         optimizer: state of the optimizer.
         scheduler: state of the learning rate.
         scaler: state of the fp16 loss scaler; empty without one.
-        best_ap: best validation AP so far; None before the first.
+        best_ap: best validation AP (of proposals alone: AR@100) so far; None before the first.
         best_loss: its validation loss.
         best_epoch: its epoch, from 1.
-        stale: validations without a better AP.
+        stale: validations without a better one.
         thresholds: per class, from the last validation.
         metrics: of the last validation.
         notes: lines of ``notes.txt``.

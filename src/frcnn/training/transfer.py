@@ -8,12 +8,19 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from frcnn.config import Config
 from frcnn.model.detector import Network
 from frcnn.model.fcos import Fcos
 from frcnn.model.heads import BoxHead
 from frcnn.weights.checkpoint import CheckpointError, load_checkpoint
 
 SHOWN = 5
+RPN = "rpn_head."
+RPN_MEANING = (
+    "anchors.sizes", "anchors.ratios", "rpn.first_level", "rpn.objectness", "rpn.channel_order",
+    "rpn.delta_weights",
+)  # fmt: skip
+"""What decides which box the outputs of an RPN stand for."""
 
 
 def start_from(network: Network, classes: Sequence[str], path: str | Path) -> str:
@@ -60,6 +67,50 @@ def start_from(network: Network, classes: Sequence[str], path: str | Path) -> st
         f"weights: heads re-initialised for {len(classes)} classes (was {len(stored.classes)}){names}; "
         f"{whole}/{len(wanted)} tensors loaded from {path}"
     )
+
+
+def take_rpn(network: Network, path: str | Path) -> str:
+    """Load the region proposal network of a model file into ``network``; all of its tensors, or none.
+
+    Returns:
+        One line about what was loaded.
+
+    Raises:
+        CheckpointError: when there is no such network on one of the two sides, or the two do not fit: other
+            tensors, or other anchors or coding, with which the same tensors would mean something else.
+    """
+    stored = load_checkpoint(path)
+    mine, theirs = network.config, stored.config
+    wanted = {k: v for k, v in network.state_dict().items() if k.startswith(RPN)}
+    state = {k: v for k, v in stored.state.items() if k.startswith(RPN)}
+    problems = [f"no region proposal network in {name}" for name, part in
+                ((f"recipe {mine.recipe!r}", wanted), ("the file", state)) if not part]  # fmt: skip
+    if not problems:
+        problems = [
+            f"{key} {_value(theirs, key)} in the file, {_value(mine, key)} here"
+            for key in RPN_MEANING
+            if _value(theirs, key) != _value(mine, key)
+        ]
+        problems += [f"{k} is missing" for k in wanted if k not in state]
+        problems += [f"{k} is not known" for k in state if k not in wanted]
+        problems += [
+            f"{k} is {tuple(state[k].shape)} in the file, {tuple(v.shape)} here"
+            for k, v in wanted.items()
+            if k in state and state[k].shape != v.shape
+        ]
+    if problems:
+        more = f" and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+        raise CheckpointError(
+            f"{path}: its RPN (recipe {theirs.recipe!r}) does not fit recipe {mine.recipe!r}: "
+            f"{'; '.join(problems[:SHOWN])}{more}"
+        )
+    network.load_state_dict(state, strict=False)
+    return f"rpn: {len(state)}/{len(wanted)} tensors loaded from {path}"
+
+
+def _value(config: Config, key: str) -> object:
+    section, name = key.split(".")
+    return getattr(getattr(config, section), name)
 
 
 def _class_rows(

@@ -1,4 +1,5 @@
-"""What validation during training says: the loss and the detections of one pass, judged by the COCO protocol.
+"""What validation during training says: the loss and the detections of one pass, judged by the
+COCO protocol, or by average recall where there are proposals alone.
 
 Letters: N pictures, D detections, P losses.
 """
@@ -15,21 +16,27 @@ from torch import Tensor
 from frcnn.config import Config
 from frcnn.data.loader import Batch
 from frcnn.data.sample import Dataset
+from frcnn.evaluation.protocols import RECALL, choose_protocol
 from frcnn.evaluation.report import Counts, Report, measure
-from frcnn.evaluation.run import ground_truth
+from frcnn.evaluation.run import default_limits, ground_truth
 from frcnn.structures import Output
 
 COLUMNS = 7
 """Of a row of detections: picture id, label, score, x1, y1, x2, y2; float64, which holds every id exactly."""
+PRECISIONS = ("AP", "AP50")
+RECALLS = ("AR100", "AR300", "AR1000")
 EXTRA_SUMS = 3
 """After the losses times pictures: pictures, pictures at the detection limit, pictures cut before NMS."""
 
 
 def validation_config(config: Config) -> Config:
     """The configuration under which validation detects: limits as ``frcnn eval`` sets them."""
-    floor, most = config.eval.score_threshold, max(config.eval.max_dets, config.roi.max_dets)
-    roi = config.roi.model_copy(update={"score_threshold": floor, "max_dets": most})
-    return config.model_copy(update={"roi": roi})
+    floor, most = default_limits(config, choose_protocol(config.detector))
+    limited = config.with_limits(most, floor)
+    if config.detector != "rpn" or config.proposals.post_nms_scope == "level":
+        return limited
+    counts = {n: max(getattr(config.proposals, n), most) for n in ("pre_nms_test", "post_nms_test")}
+    return limited.model_copy(update={"proposals": config.proposals.model_copy(update=counts)})
 
 
 @dataclass(frozen=True)
@@ -45,9 +52,14 @@ class Validation:
     report: Report
 
     @property
-    def ap(self) -> float:
-        """AP; 0 where the pictures hold no object, so that any weights count as equally good."""
-        return self.report.metrics.get("AP") or 0.0
+    def shown(self) -> tuple[str, ...]:
+        """The metrics that stand in ``metrics.csv``; the first one says which weights are best."""
+        return RECALLS if self.report.protocol == RECALL else PRECISIONS
+
+    @property
+    def value(self) -> float:
+        """That metric; 0 where the pictures hold no object, so that any weights count as equally good."""
+        return self.report.metrics.get(self.shown[0]) or 0.0
 
 
 class Collector:
@@ -100,9 +112,23 @@ def gather_rows(rows: Tensor) -> Tensor:
     return torch.cat([part[: int(count)] for part, count in zip(parts, counts, strict=True)])
 
 
-def judge(rows: Tensor, sums: Tensor, dataset: Dataset, config: Config, names: Sequence[str]) -> Validation:
-    """Mean losses and the report over ``dataset``, from detections (n, 7) in original pixels and sums
-    (P + 3,) of the losses ``names``.
+def judge(
+    rows: Tensor,
+    sums: Tensor,
+    dataset: Dataset,
+    config: Config,
+    names: Sequence[str],
+    trained: Sequence[str] | None = None,
+) -> Validation:
+    """Mean losses and the report over ``dataset``.
+
+    Args:
+        rows: detections (n, 7) in original pixels.
+        sums: (P + 3,) as ``Collector.tensors`` gives them.
+        dataset: the pictures.
+        config: of the run.
+        names: of the P losses.
+        trained: those of them that make the total; None: all.
     """
     values: list[float] = sums.tolist()
     losses = {name: value / max(values[len(names)], 1) for name, value in zip(names, values, strict=False)}
@@ -110,12 +136,15 @@ def judge(rows: Tensor, sums: Tensor, dataset: Dataset, config: Config, names: S
         {"image_id": int(i), "category_id": int(k), "score": score, "bbox": [x1, y1, x2 - x1, y2 - y1]}
         for i, k, score, x1, y1, x2, y2 in rows.tolist()
     ]
-    limits = validation_config(config).roi
+    protocol = choose_protocol(config.detector)
+    floor, most = default_limits(config, protocol)
     report = measure(
         ground_truth(dataset),
         results,
-        limits.max_dets,
-        limits.score_threshold,
+        most,
+        floor,
+        protocol,
         counts=Counts(capped_images=int(values[-2]), inexact_images=int(values[-1])),
     )
-    return Validation(losses | {"total": sum(losses.values())}, report)
+    total = sum(losses[name] for name in (names if trained is None else trained))
+    return Validation(losses | {"total": total}, report)

@@ -43,16 +43,22 @@ class LossWatch:
 
     Attributes:
         names: of the losses.
+        trained: of those that training lowers; they are the total.
         sums: (P + 1,) on the device: the losses and the number of batches, since ``take``.
         counts: (4,) on the device: RoIs that the second stage got right and all, since ``take``.
         bad: scalar float32 on the device: 1 from the first step on that was not finite.
     """
 
     def __init__(
-        self, device: torch.device, report: Callable[[dict[str, Any]], None], names: Sequence[str]
+        self,
+        device: torch.device,
+        report: Callable[[dict[str, Any]], None],
+        names: Sequence[str],
+        trained: Sequence[str] | None = None,
     ) -> None:
-        """``report`` gets what ``nan_step.json`` holds, before the run stops."""
+        """``report`` gets what ``nan_step.json`` holds, before the run stops; ``trained`` None: all."""
         self.names = tuple(names)
+        self.trained = self.names if trained is None else tuple(trained)
         self.interval = INTERVAL if device.type == "cuda" else 1
         self._report = report
         self.sums = torch.zeros(len(self.names) + 1, device=device, dtype=torch.float64)
@@ -127,10 +133,16 @@ class LossWatch:
         self.counts.zero_()
         count = max(values[-1], 1.0)
         means = {name: value / count for name, value in zip(self.names, values, strict=False)}
-        means["total"] = sum(means.values())
+        means["total"] = sum(means[name] for name in self.trained)
         if any(counts):
             means |= {name: value / count for name, value in zip(COUNTS, counts, strict=True)}
         return means
+
+    @property
+    def mean_total(self) -> float:
+        """Mean total of the batches since ``take``; waits for the device."""
+        values = dict(zip(self.names, self.sums.tolist(), strict=False))
+        return sum(values[name] for name in self.trained) / float(self.sums[-1])
 
 
 def _without_pixels(batch: Batch) -> Batch:

@@ -76,6 +76,17 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
         raise
 
 
+def is_model_file(path: str | Path) -> bool:
+    """Whether a file was written by ``save_checkpoint``; False for one that is missing or of another kind."""
+    if Path(path).suffix != ".safetensors" or not Path(path).is_file():
+        return False
+    try:
+        with safetensors.safe_open(str(path), framework="pt") as file:
+            return "frcnn" in (file.metadata() or {})
+    except safetensors.SafetensorError:
+        return False
+
+
 def load_checkpoint(path: str | Path) -> Checkpoint:
     """Read a model file of this library, or fetch published weights by name.
 

