@@ -183,6 +183,8 @@ def test_the_padding_is_neither_trained_as_object_nor_as_background() -> None:
     targets = targets_of([[((0, 0, 13, 12), 0)]])
     matches, *_ = match(targets, ONE, (8,), (16, 24), (12, 13))
     assert matches.labels.tolist() == [[1, 1, -1, -1, -1, -1]]
+    matches, *_ = match(targets_of([[((0, 0, 24, 16), 0)]]), ONE, (8,), (16, 24), (12, 13))
+    assert matches.labels.tolist() == [[1, 1, -1, -1, -1, -1]], "also where an object reaches into it"
 
 
 def one_point(

@@ -108,7 +108,8 @@ def match_points(
     reach = per_point([config.centre_radius * stride for stride in strides], level_sizes, device)
     smallest = torch.full((n, a), INFINITY, device=device)
     index = torch.zeros(n, a, dtype=torch.long, device=device)
-    skipped = ~within(points, sizes)
+    seen = within(points, sizes)
+    skipped = torch.zeros_like(seen)
     for start in range(0, gt.shape[1] if a else 0, chunk):  # over chunks of objects, not over images
         part = slice(start, start + chunk)
         x1, y1, x2, y2 = gt[:, part, None].unbind(-1)  # (N, g, 1) each
@@ -124,6 +125,7 @@ def match_points(
         index = torch.where(least < smallest, where + start, index)  # < keeps the earlier object on ties
         smallest = torch.minimum(smallest, least)
     labels = torch.where(skipped, -1, 0).masked_fill(smallest < INFINITY, 1)
+    labels = labels.masked_fill(~seen, -1)
     return Matches(labels, index)
 
 
