@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from frcnn.evaluation.arrays import Found, Objects, Problem
+from frcnn.evaluation import arrays
+from frcnn.evaluation.arrays import Found, Objects, Problem, near_pairs
 from frcnn.evaluation.coco import evaluate_problem
 from frcnn.evaluation.curves import ClassCurve, best_f1, best_f1_thresholds, class_curves, match
 
@@ -83,6 +84,18 @@ def test_equals_the_slow_reference(seed: int, iou: float) -> None:
     matched = match(problem, iou)
     got = list(zip(matched.right.tolist(), matched.left_out.tolist(), strict=True))
     assert got == slow_match(problem, iou)
+
+
+def test_pairs_of_many_detections_come_block_by_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = problem_of(3)
+    whole = near_pairs(problem.objects, problem.found, 2, 0.3)
+    assert len(whole[0]) > 10 and whole[2].min() >= 0.3
+    for block in (1, 7, 40):
+        monkeypatch.setattr(arrays, "BLOCK", block)
+        for got, want in zip(near_pairs(problem.objects, problem.found, 2, 0.3), whole, strict=True):
+            assert got.tolist() == want.tolist()
+    none = problem.found.take(slice(0, 0))
+    assert [len(part) for part in near_pairs(problem.objects, none, 2, 0.3)] == [0, 0, 0]
 
 
 def test_the_sets_hold_all_three_outcomes() -> None:

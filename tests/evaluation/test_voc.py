@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from frcnn.data.vocxml import from_one_based
-from frcnn.evaluation.arrays import Found, Objects, pair_overlaps
-from frcnn.evaluation.voc import VocProtocol, evaluate
+from frcnn.evaluation.arrays import Found, Objects, from_json, pair_overlaps
+from frcnn.evaluation.voc import VocProtocol, evaluate, judge
 
 Json = dict[str, Any]
 BOTH: tuple[VocProtocol, ...] = ("voc07", "voc12")
@@ -119,6 +119,13 @@ def test_a_region_takes_any_number_that_lie_in_it_by_more_than_half(protocol: Vo
     assert evaluate(truth, found, protocol).ap == (1.0,)  # found inside the region, and found twice
 
 
+def test_what_became_of_every_detection() -> None:
+    truth = truth_of(A, B, flags={1: {"ignore": 1}})
+    problem = from_json(truth, [hit(B, 0.9), hit(A, 0.8), hit(A, 0.7), hit(FAR, 0.6)])
+    right, dropped = judge(problem, np.arange(4), 0.5)
+    assert right.tolist() == [False, True, False, False] and dropped.tolist() == [True, False, False, False]
+
+
 def test_equal_scores_count_in_the_order_given() -> None:
     right, wrong = hit(A, 0.5), hit(FAR, 0.5)
     assert both(truth_of(A), [right, wrong]) == (1.0, 1.0)
@@ -134,10 +141,11 @@ def test_a_class_without_objects_is_left_out_of_the_mean() -> None:
 
 
 def test_half_open_boxes_have_the_devkits_overlaps() -> None:
-    """Whole numbers as VOC files hold them: ours after reading, the devkit's with + 1."""
+    """Numbers as VOC files hold them, with and without decimals: ours after reading, the devkit's with + 1."""
     rng = np.random.default_rng(0)
-    low = rng.integers(1, 40, (400, 2))
-    voc = np.concatenate([low, low + rng.integers(1, 30, (400, 2))], 1).astype(np.float64)  # both ends in
+    low = rng.integers(4, 160, (400, 2)) / 4
+    voc = np.concatenate([low, low + rng.integers(4, 120, (400, 2)) / 4], 1)  # (400, 4), both ends in
+    voc[:100] = voc[:100].round() + [0, 0, 1, 1]
     ours = from_one_based(voc).astype(np.float64)
     sides = np.concatenate([ours[:, :2], ours[:, 2:] - ours[:, :2]], 1)
     n = len(voc) // 2

@@ -111,7 +111,6 @@ def _recalls(problem: Problem, which: Bools, limits: Sequence[int]) -> list[list
     rank = problem.ranks()
     near, _, _ = near_pairs(objects, problem.found, len(problem.names), THRESHOLDS[0] - 1e-6)
     touching = np.unique(near)  # the others, nearly all, decide nothing
-    touching = touching[rank[touching] < limits[-1]]
     part = replace(problem, objects=objects, found=problem.found.take(touching))
     recalls: list[list[float | None]] = [[] for _ in limits]
     for threshold in THRESHOLDS:

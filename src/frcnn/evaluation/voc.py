@@ -14,9 +14,9 @@ The devkit does not know regions (``iscrowd``). Here a detection that is not rig
 more than half of its own area is dropped, and any number of them may.
 
 The devkit's boxes include their last pixel, so it measures a width as xmax - xmin + 1. Ours are half-open:
-the width is x2 - x1. Reading a VOC file subtracts 1 from xmin and ymin only, so that for the whole numbers
-that VOC files hold both widths, and with them every IoU, are the same. (A box with xmax = xmin is one pixel
-wide to the devkit; the reader takes it for one without area, which is ignored.)
+the width is x2 - x1. Reading a VOC file subtracts 1 from xmin and ymin only, so that both widths, and with
+them every IoU, are the same. (A box with xmax = xmin is one pixel wide to the devkit; the reader takes it for
+one without area, which is ignored.)
 
 Letters: G objects, D detections, both of all pictures; K classes.
 """

@@ -10,42 +10,24 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import yaml
 from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
 from PIL import Image
 
 from frcnn import __version__
 from frcnn.files import write_text
-from frcnn.report.charts import Series, line_chart, precision_recall
+from frcnn.report.charts import precision_recall
+from frcnn.report.curves import best_validation, training_charts
 
 MAX_PICTURES = 24
 PICTURE_SIDE = 960
 """Longer sides are reduced, so that the page stays small."""
 PICTURE_ENDINGS = (".jpg", ".jpeg", ".png")
-LOSSES = (
-    ("train_rpn_objectness", "RPN objectness"),
-    ("train_rpn_box", "RPN box"),
-    ("train_roi_class", "class"),
-    ("train_roi_box", "box"),
-    ("train_fcos_class", "class"),
-    ("train_fcos_box", "box"),
-    ("train_fcos_centerness", "centerness"),
-)
 
 Rows = list[dict[str, float]]
-
-
-@dataclass(frozen=True)
-class Chart:
-    """A titled chart, ready for the page."""
-
-    title: str
-    svg: Markup
 
 
 @dataclass(frozen=True)
@@ -94,7 +76,7 @@ def render(folder: Path) -> str:
         version=__version__,
         facts=_facts(config, _read_json(folder / "run.json"), rows, classes),
         headline=_headline(evaluation, rows),
-        charts=_charts(rows),
+        charts=training_charts(rows),
         classes=classes,
         metrics=list(_mapping(evaluation.get("metrics")).items()),
         measured=_measured(_mapping(evaluation.get("settings"))),
@@ -122,37 +104,13 @@ def read_metrics(path: Path) -> Rows:
     return rows
 
 
-def _charts(rows: Rows) -> list[Chart]:
-    def curve(name: str, x: str = "step") -> list[tuple[float, float]]:
-        return [(row[x], row[name]) for row in rows if name in row and x in row]
-
-    by_epoch = "epoch" if any("epoch" in row for row in rows) else "step"
-    loss = [
-        Series("training", curve("train_total"), 1),
-        Series("validation", curve("val_total"), 2, dashed=True, marks=True),
-    ]
-    known = [(label, curve(name)) for name, label in LOSSES]
-    parts = [Series(label, points, k) for k, (label, points) in enumerate(filter(itemgetter(1), known), 1)]
-    ap = [Series(name, curve(name, by_epoch), k, marks=True) for k, name in ((1, "AP"), (3, "AP50"))]
-    rate = Series("learning rate", curve("lr"), 4, smooth=False)
-    charts = [
-        Chart("Loss", line_chart(loss, "step", whole_x=True)),
-        Chart("Validation AP", line_chart(ap, by_epoch, y_range=(0.0, 1.0), whole_x=True)),
-        Chart("Parts of the training loss", line_chart(parts, "step", whole_x=True)),
-        Chart("Learning rate", line_chart([rate], "step", whole_x=True)),
-    ]
-    return [chart for chart in charts if chart.svg]
-
-
 def _headline(evaluation: Mapping[str, Any], rows: Rows) -> list[tuple[str, str, str]]:
     """(value, name, explanation) of the large numbers."""
     metrics = _mapping(evaluation.get("metrics"))
     cards = [(_share(metrics[name]), name, hint) for name, hint in AP_HINTS.items() if name in metrics]
-    validated = [row for row in rows if "AP" in row]
-    if validated:
-        best = max(validated, key=lambda row: row["AP"])
-        where = f"epoch {best['epoch']:g}" if "epoch" in best else f"step {best.get('step', 0):g}"
-        cards.append((_share(best["AP"]), "best validation AP", where))
+    best = best_validation(rows)
+    if best is not None:
+        cards.append((_share(best.value), f"best validation {best.name}", best.where))
     speed = [row["images_per_second"] for row in rows if "images_per_second" in row]
     if speed:
         waiting = [row["data_share"] for row in rows if "data_share" in row]
@@ -165,7 +123,13 @@ def _headline(evaluation: Mapping[str, Any], rows: Rows) -> list[tuple[str, str,
     return cards
 
 
-AP_HINTS = {"AP": "IoU 0.50:0.95", "AP50": "IoU 0.50", "AP75": "IoU 0.75", "AR100": "recall, 100 detections"}
+AP_HINTS = {
+    "AP": "IoU 0.50:0.95",
+    "AP50": "IoU 0.50",
+    "AP75": "IoU 0.75",
+    "AR100": "recall, 100 detections",
+    "AR1000": "recall, 1,000 proposals",
+}
 
 
 def _facts(
