@@ -141,11 +141,11 @@ def test_a_class_without_objects_is_left_out_of_the_mean() -> None:
 
 
 def test_half_open_boxes_have_the_devkits_overlaps() -> None:
-    """Numbers as VOC files hold them, with and without decimals: ours after reading, the devkit's with + 1."""
+    """Numbers as VOC files hold them, some with decimals: ours after reading, the devkit's with + 1."""
     rng = np.random.default_rng(0)
     low = rng.integers(4, 160, (400, 2)) / 4
     voc = np.concatenate([low, low + rng.integers(4, 120, (400, 2)) / 4], 1)  # (400, 4), both ends in
-    voc[:100] = voc[:100].round() + [0, 0, 1, 1]
+    voc[:100] = voc[:100].round() + np.array([0, 0, 1, 1])
     ours = from_one_based(voc).astype(np.float64)
     sides = np.concatenate([ours[:, :2], ours[:, 2:] - ours[:, :2]], 1)
     n = len(voc) // 2
