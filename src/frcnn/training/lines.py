@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from frcnn.report.curves import NAMES
 from frcnn.training.folder import Row
 from frcnn.training.validation import Validation
 
-NAMES = {"AR100": "AR@100", "AR300": "AR@300", "AR1000": "AR@1000"}
-"""How metrics are written where a reader sees them; others as they are called."""
 SLOW_DATA = 0.2
 
 
