@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-import frcnn.model.detector as our_rooms
+import frcnn.model.network as our_rooms
 from frcnn.bench.agreement import share_matched
 from frcnn.bench.child import answer
 from frcnn.bench.floor import Shape, convolution_flops, convolution_rate

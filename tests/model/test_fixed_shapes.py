@@ -117,7 +117,7 @@ ALLOWED = {
     "ops/roi_pool.py": {"roi_pool_reference"},
     "model/anchors.py": {"cell_anchors"},  # cached for each padded size
     "model/buckets.py": {"padded_sizes"},  # on the host, before the run
-    "model/detector.py": {"detect"},  # after the graph: whether the candidate limit cost anything
+    "model/network.py": {"detect"},  # after the graph: whether the candidate limit cost anything
     "model/preprocess.py": {"pad_batch", "resize_image"},  # on the host, before the step
 }
 

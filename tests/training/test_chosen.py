@@ -94,5 +94,5 @@ def test_what_cannot_be_chosen_is_one_sentence(wanted: str, message: str) -> Non
     ],
 )
 def test_nothing_left_is_an_error(config: Config, wanted: str) -> None:
-    with pytest.raises(ValueError, match="nothing is left to train: .* frozen"):
+    with pytest.raises(ValueError, match=r"nothing is left to train: .* frozen"):
         choose_parameters(FasterRCNN(config, 2), wanted)

@@ -127,7 +127,8 @@ def dense_overlaps(
     if usable is not None:
         table, shared = table * usable[..., None], shared * usable[..., None]
     none = torch.zeros_like(targets.ignore)
-    regions, hard = (none if mask is None else mask for mask in split_ignored(targets, rule))
+    regions, hard = split_ignored(targets, rule)
+    regions, hard = none if regions is None else regions, none if hard is None else hard
     mine, theirs = table * targets.real[:, None], table * hard[:, None]
     index = mine.argmax(-1)
     best = mine.amax(-1)

@@ -97,7 +97,7 @@ def propose(
     limits = limits or Limits()
     n, p = proposals.scores.shape
     most = min(max_dets if limits.max_dets is None else limits.max_dets, p)
-    boxes, scores, valid = (t[:, :most] for t in (proposals.boxes, proposals.scores, proposals.valid))
+    boxes, scores, valid = proposals.boxes[:, :most], proposals.scores[:, :most], proposals.valid[:, :most]
     if limits.floors is not None:
         valid = valid & (scores >= limits.floors[0])
     elif limits.score is not None:
