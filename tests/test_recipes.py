@@ -16,7 +16,7 @@ from frcnn.weights.torchvision import ARCHITECTURES
 def test_an_unknown_recipe_is_answered_with_the_known_ones(name: str) -> None:
     with pytest.raises(ConfigError) as caught:
         recipe(name)
-    assert repr(name) in str(caught.value) and "recipes are lite0-fpn, vgg16, r50-fpn, r50-fpn-v2" in str(
+    assert repr(name) in str(caught.value) and "recipes are lite0-fpn, rpn-vgg16, vgg16, " in str(
         caught.value
     )
 

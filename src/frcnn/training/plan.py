@@ -152,7 +152,12 @@ def check_resumed(state: TrainState, config: Config, data: TrainData) -> None:
     """
     wanted = config.model_dump(mode="json")
     total = config.train.steps
-    free = (*FREE_KEYS, "train.steps") if total > state.step else FREE_KEYS  # a run may go on to a later step
+    if total and state.step >= total:
+        raise StateError(
+            f"the run is finished: {state.step} of {total} steps are trained; go on with more --steps, or "
+            "begin a new run from its weights with --weights RUN/last.safetensors"
+        )
+    free = (*FREE_KEYS, "train.steps") if total else FREE_KEYS  # a run may go on to a later step
     lines = [
         line
         for line in differences(state.config, wanted)
@@ -167,11 +172,6 @@ def check_resumed(state: TrainState, config: Config, data: TrainData) -> None:
     if list(data.train.classes) != state.classes or data.digest != state.digest:
         raise StateError(
             f"{data.train.root}: pictures, boxes or classes are not those the run was begun with; "
-            "begin a new run from its weights with --weights RUN/last.safetensors"
-        )
-    if total and state.step >= total:
-        raise StateError(
-            f"the run is finished: {state.step} of {total} steps are trained; go on with more --steps, or "
             "begin a new run from its weights with --weights RUN/last.safetensors"
         )
     if not total and state.epoch >= state.schedule["epochs"]:
