@@ -54,7 +54,7 @@ def test_vgg16_has_the_papers_numbers() -> None:
     assert (proposals.nms_iou, proposals.min_size, proposals.min_size_stage) == (0.7, 16, "before_topk")
     roi = config.roi
     assert (roi.pool, roi.head, roi.hidden, roi.batch_size, roi.positive_fraction) == (
-        "pool",
+        "roipool",
         "vgg",
         4096,
         128,

@@ -1,4 +1,4 @@
-"""Stages apart: whole runs that keep a stage, take one from a file, learn from given proposals, count steps."""
+"""Stages apart: runs that keep a stage, take one from a file, learn from given proposals, count steps."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -83,6 +84,11 @@ def made(path: Path, data: Path, boxes: Callable[[np.ndarray], np.ndarray] = lam
     found = [np.concatenate([boxes(s.boxes), [[0, 0, 20, 20]]]).astype(np.float32) for s in samples]
     write(path, [s.path for s in samples], [(b, np.linspace(1, 0, len(b))) for b in found])
     return path
+
+
+def known(report: EvalReport) -> dict[str, float]:
+    """Its metrics that have a value: there is no medium and no large object here."""
+    return {k: v for k, v in report.metrics.items() if v is not None}
 
 
 @pytest.fixture(scope="module")
@@ -164,15 +170,18 @@ def test_the_rpn_of_another_model(voc: Path, tmp_path: Path, model: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("config", "message"),
+    ("change", "message"),
     [
-        (changed(tiny_config(), "fpn", channels=8), r"rpn_head\.conv\.0\.weight is \(16, 16, 3, 3\) in the file, "),
-        (changed(tiny_config(), "anchors", ratios=(1.0, 2.0, 3.0)), r"anchors\.ratios \(0\.5, 1\.0, 2\.0\) in the "),
-        (changed(tiny_config(), "rpn", depth=2), r"rpn_head\.conv\.2\.weight is missing"),
-        (changed(tiny_config(), "rpn", objectness="softmax"), r"rpn\.objectness sigmoid in the file, softmax here"),
+        (("fpn", {"channels": 8}), r"rpn_head\.conv\.0\.weight is \(16, 16, 3, 3\) in the file, "),
+        (("anchors", {"ratios": (1.0, 2.0, 3.0)}), r"anchors\.ratios \(0\.5, 1\.0, 2\.0\) in the "),
+        (("rpn", {"depth": 2}), r"rpn_head\.conv\.2\.weight is missing"),
+        (("rpn", {"objectness": "softmax"}), r"rpn\.objectness sigmoid in the file, softmax here"),
     ],
-)  # fmt: skip
-def test_an_rpn_that_does_not_fit_changes_nothing(config: Config, message: str, model: Path) -> None:
+)
+def test_an_rpn_that_does_not_fit_changes_nothing(
+    change: tuple[str, dict[str, Any]], message: str, model: Path
+) -> None:
+    config = changed(tiny_config(), change[0], **change[1])
     network = Detector.from_config(config, ("blue", "red")).model
     before = {k: v.clone() for k, v in network.state_dict().items()}
     with pytest.raises(
@@ -221,14 +230,14 @@ def test_given_proposals_take_the_place_of_the_rpn(voc: Path, tmp_path: Path, mo
     result = run(voc, tmp_path, tiny_config(epochs=1), proposals=file, weights=model)
     assert "rpn_head" not in parts_moved(model, result.folder / "last.safetensors")
     notes = (result.folder / "notes.txt").read_text()
-    assert f"proposals: 17 of 8 pictures from {file}; the RPN is not trained" in notes
+    assert f"proposals: 16 boxes of 8 pictures from {file}; the RPN is not trained" in notes
     assert "stages frozen: rpn;" in notes and load_yaml(result.folder / "config.yaml").train.freeze == (
         "rpn",
     )
     detector, data = Detector.load(result.folder / "best.safetensors"), open_dataset(voc).subset("val")
     report = evaluate(detector, attach(data, read(file)))
-    assert report.metrics == pytest.approx(result.metrics)  # validation looked there, too
-    assert report.metrics != pytest.approx(evaluate(detector, data).metrics)
+    assert known(report) == pytest.approx(result.metrics)  # validation looked there, too
+    assert known(report) != pytest.approx(known(evaluate(detector, data)))
 
 
 def test_a_resumed_run_keeps_its_proposals(voc: Path, tmp_path: Path) -> None:
@@ -288,7 +297,7 @@ def test_proposals_alone_are_judged_by_recall(voc: Path, tmp_path: Path) -> None
     log = (result.folder / "log.txt").read_text()
     assert "  AR@100 0." in log and "AP" not in log.split("run folder")[1]
     report = evaluate(result.detector, open_dataset(voc), "val")
-    assert report.protocol == "recall" and report.metrics == pytest.approx(result.metrics)
+    assert report.protocol == "recall" and known(report) == pytest.approx(result.metrics)
     page = (result.folder / "report.html").read_text()
     assert "Validation recall" in page and "best validation AR@100" in page
 
@@ -347,9 +356,9 @@ def test_a_run_goes_on_to_a_later_step(voc: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"epochs": 3, "steps": 5}, "epochs 3 and steps 5 both say how long to train; leave one of the two out"),
+        ({"epochs": 3, "steps": 5}, "epochs 3 and steps 5 both say how long to train; leave one"),
         ({"time": "5m", "steps": 5}, "time 5m and steps 5 both say how long"),
-        ({"freeze": "bakbone"}, r"train\.freeze\.0: input should be 'backbone', 'rpn' or 'roi' \(got 'bakbone'\)"),
+        ({"freeze": "bakbone"}, r"train\.freeze\.0: input should be 'backbone', 'rpn' or 'roi' \(got 'bak"),
         ({"freeze": ("backbone", "rpn", "roi")}, "nothing is left to train"),
         ({"settings": "train.parameters=nothing_like_it"}, "fits no tensor"),
         ({"proposals": "nowhere.safetensors"}, "no such proposals file"),

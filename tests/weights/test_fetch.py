@@ -24,7 +24,7 @@ from frcnn.model.detector import FasterRCNN
 from frcnn.predict import Detector
 from frcnn.recipes import recipe
 from frcnn.training.options import TrainOptions
-from frcnn.training.plan import build_network, resolve_config
+from frcnn.training.plan import resolve_config, starting_network
 from frcnn.weights.checkpoint import CheckpointError, load_checkpoint
 from frcnn.weights.download import download
 from frcnn.weights.fetch import class_names, fetch, published
@@ -252,7 +252,7 @@ def test_predict_eval_and_train_take_the_name(
         backbone = resolve_config(name, options, None).backbone
         assert (backbone.norm, backbone.norm_eps, backbone.weights) == ("frozen", 1e-5, NAME)
     config = resolve_config("mobilenetv3-320-fpn", options, None)
-    network, notes = build_network(config, ["person", "x"], options)
+    network, notes = starting_network(config, ["person", "x"], options)
     assert "rows kept for person" in notes[0] and f"loaded from {NAME}" in notes[0]
     stored = load_checkpoint(NAME)
     row = stored.classes.index("person")
@@ -272,7 +272,7 @@ def test_a_recipe_of_another_backbone_does_not_fit(
     config = resolve_config("lite0-fpn", options, None)
     assert config.backbone == recipe("lite0-fpn").backbone
     with pytest.raises(CheckpointError, match=r"does not fit recipe 'lite0-fpn' \(it was made with 'mobile"):
-        build_network(config, ["person"], options)
+        starting_network(config, ["person"], options)
 
 
 def test_a_copy_in_torch_hubs_folder_is_used(content: bytes, at: Callable[[str], None], cache: Path) -> None:

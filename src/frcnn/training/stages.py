@@ -61,8 +61,8 @@ def stage_notes(config: Config, train: Dataset, options: TrainOptions) -> list[s
     given = train.proposals
     if given is not None:
         notes.append(
-            f"proposals: {len(given.file.scores)} of {len(given.file)} pictures from {given.file.path}; the "
-            "RPN is not trained: its losses are shown and are no part of the total"
+            f"proposals: {len(given.file.scores):,} boxes of {len(given.file):,} pictures from "
+            f"{given.file.path}; the RPN is not trained: its losses are shown and are no part of the total"
         )
     fresh = options.weights is None and config.backbone.weights == "none"
     if "backbone" in config.train.freeze and fresh:
