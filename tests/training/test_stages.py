@@ -19,6 +19,7 @@ from frcnn.config import Config
 from frcnn.data.open import open_dataset
 from frcnn.data.proposals import attach, read, write
 from frcnn.data.sample import DataError
+from frcnn.evaluation.report import Report
 from frcnn.evaluation.run import evaluate
 from frcnn.model.losses import LossInputs, default_losses
 from frcnn.model.parts import Parts
@@ -86,7 +87,7 @@ def made(path: Path, data: Path, boxes: Callable[[np.ndarray], np.ndarray] = lam
     return path
 
 
-def known(report: EvalReport) -> dict[str, float]:
+def known(report: Report) -> dict[str, float]:
     """Its metrics that have a value: there is no medium and no large object here."""
     return {k: v for k, v in report.metrics.items() if v is not None}
 
