@@ -1,0 +1,65 @@
+"""Pictures: which take part, how training varies them, how they become pixels."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from frcnn.config.section import IgnorePolicy, Pixels, Positive, Section
+
+
+class DataConfig(Section):
+    """Which pictures and boxes take part, and how training varies them."""
+
+    val: float = Field(0.2, ge=0, lt=1)
+    """Share of the pictures held out where the data set names no validation split."""
+    difficult: IgnorePolicy = "ignore"
+    """VOC ``difficult`` objects."""
+    crowd: IgnorePolicy = "ignore"
+    """COCO ``iscrowd`` regions."""
+    dontcare: IgnorePolicy = "ignore"
+    """KITTI ``DontCare`` regions; they have no class, so ``object`` is refused."""
+    rename: dict[str, str] = Field(default_factory=dict)
+    """Other names for classes; ``*`` stands for all that are not named: ``{"*": person}`` merges all."""
+    bad_boxes: Literal["error", "drop"] = "error"
+    """Boxes without area, not finite or fully outside."""
+    on_bad_image: Literal["error", "skip"] = "error"
+    flip: float = Field(0.5, ge=0, le=1)
+    """Probability of a horizontal flip."""
+    scale_jitter: tuple[Positive, Positive] = (1.0, 1.0)
+    """The short side is multiplied by a number drawn between the two."""
+    brightness: float = Field(0.0, ge=0, lt=1)
+    contrast: float = Field(0.0, ge=0, lt=1)
+    saturation: float = Field(0.0, ge=0, lt=1)
+    workers: int = Field(-1, ge=-1)
+    """Loader processes; -1: one for every core but one, at most 8."""
+
+    @model_validator(mode="after")
+    def _range(self) -> DataConfig:
+        if self.scale_jitter[0] > self.scale_jitter[1]:
+            raise ValueError(f"scale_jitter {self.scale_jitter} must be (smallest, largest)")
+        return self
+
+
+class PreprocessConfig(Section):
+    """From the picture file to the network's pixels; stored in the checkpoint and used by every command."""
+
+    min_size: int = Field(800, gt=0)
+    """The short side is resized to this ..."""
+    max_size: int = Field(1333, gt=0)
+    """... unless the long side would pass this."""
+    fixed_size: tuple[Pixels, Pixels] | None = None
+    """(height, width): stretch every picture to exactly this instead."""
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[Positive, Positive, Positive] = (0.229, 0.224, 0.225)
+    pad_multiple: int = Field(32, gt=0)
+    method: Literal["pillow", "torchvision"] = "pillow"
+    """``pillow``: decode at reduced size, antialiased 8-bit resize, normalise on the device. ``torchvision``:
+    normalise, then bilinear resize in float without antialias, exactly as torchvision's detectors do."""
+
+    @model_validator(mode="after")
+    def _sides(self) -> PreprocessConfig:
+        if self.max_size < self.min_size:
+            raise ValueError(f"max_size {self.max_size} is below min_size {self.min_size}")
+        return self
