@@ -166,8 +166,8 @@ def test_files_that_cannot_be_read(tmp_path: Path, raw: bytes, line: int, reason
     ("change", "code", "line", "message"),
     [
         ({"annotations": [3]}, "D16", -1, "expected {...}, got int"),
-        ({"annotations": [annotation(1, 7), annotation(2, 8)]}, "D16", -2, "image_id 8 is not in images"),
-        ({"annotations": [annotation(1, "7")]}, "D16", -1, "image_id '7' is not in images"),
+        ({"annotations": [annotation(1, 7), annotation(2, 8)]}, "D10", -2, "image_id 8 is not in images"),
+        ({"annotations": [annotation(1, "7")]}, "D10", -1, "image_id '7' is not in images"),
         ({"annotations": [annotation(1, 7, 4)]}, "D16", -1, "category_id 4 is not in categories"),
         ({"annotations": [{"id": 1, "image_id": 7, "category_id": 3}]}, "D16", -1, "has no bbox"),
         ({"annotations": [annotation(1, 7, bbox=[1, 2, 3])]}, "D16", -1, "bbox: expected list of length 4"),
@@ -177,10 +177,10 @@ def test_files_that_cannot_be_read(tmp_path: Path, raw: bytes, line: int, reason
             -1,
             "bbox[2]: expected float, got str",
         ),
-        ({"annotations": [annotation(5, 7), annotation(5, 7)]}, "D16", -2, "has the id 5 of annotations[0]"),
+        ({"annotations": [annotation(5, 7), annotation(5, 7)]}, "D09", -2, "has the id 5 of annotations[0]"),
         (
             {"images": [image(7, "a.jpg"), image(7, "b.jpg")]},
-            "D16",
+            "D09",
             0,
             "images[1]: has the id 7 of images[0]",
         ),
@@ -199,7 +199,7 @@ def test_files_that_cannot_be_read(tmp_path: Path, raw: bytes, line: int, reason
             0,
             "annotates 1 pictures that annotations",
         ),
-        ({"categories": [*CATEGORIES, {"id": 3, "name": "cow"}]}, "D16", 0, "categories[2]: has the id 3 of"),
+        ({"categories": [*CATEGORIES, {"id": 3, "name": "cow"}]}, "D09", 0, "categories[2]: has the id 3 of"),
         (
             {"categories": [*CATEGORIES, {"id": 4, "name": "cat"}]},
             "D16",

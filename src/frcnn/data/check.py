@@ -100,7 +100,7 @@ def check_dataset(
     config = config or Config()
     faults = find_box_faults(dataset, config.preprocess)
     findings = list(found)
-    broken = {f.path for f in findings if f.code in ("D16", "D07")}
+    broken = {f.path for f in findings if f.code in ("D07", "D10", "D16")}
     findings += check_boxes(dataset, faults, config.data, config.preprocess)
     findings += check_names(dataset)
     findings += check_split_contents(dataset)

@@ -116,9 +116,9 @@ def _take_file(
     place, say = str(tree.root / file), found.findings.append
     splits = (split,) if split else ()
     for problem in content.problems:
-        say(Finding("D16", "error", problem.reason, place, problem.line, ACTION, splits))
+        say(Finding(problem.code, "error", problem.reason, place, problem.line, ACTION, splits))
     for doubt in content.doubts:
-        say(Finding("D16", "warn", doubt.reason, place, doubt.line, "both are kept", splits))
+        say(Finding(doubt.code, "warn", doubt.reason, place, doubt.line, "both are kept", splits))
     unused = sorted(set(content.categories) - {content.categories[k] for k in np.unique(content.category)})
     for name in unused if content.image.size else ():
         say(Finding("D08", "note", f'category "{name}" has no box', place, 0, "not a class", splits))

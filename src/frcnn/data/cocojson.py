@@ -126,13 +126,14 @@ def _take_boxes(
     used: dict[Id, int] = {}
     for i, item in _decode(raw, _Annotation, lambda _: "", result.problems):
         if item.image_id not in image_of:
-            result.problems.append(Problem(-1 - i, f"image_id {item.image_id!r} is not in images"))
+            result.problems.append(Problem(-1 - i, f"image_id {item.image_id!r} is not in images", "D10"))
         elif item.category_id not in category_of:
             result.problems.append(Problem(-1 - i, f"category_id {item.category_id!r} is not in categories"))
         else:
             kept.append((i, item))
         if item.id is not None and used.setdefault(item.id, i) != i:
-            result.doubts.append(Problem(-1 - i, f"has the id {item.id!r} of annotations[{used[item.id]}]"))
+            text = f"has the id {item.id!r} of annotations[{used[item.id]}]"
+            result.doubts.append(Problem(-1 - i, text, "D09"))
     result.image = np.asarray([image_of[a.image_id] for _, a in kept], np.int64)
     result.category = np.asarray([category_of[a.category_id] for _, a in kept], np.int64)
     result.boxes = np.asarray([a.bbox for _, a in kept], np.float64).reshape(-1, 4)
@@ -159,9 +160,8 @@ def _positions(ids: Sequence[tuple[int, Id]], section: str, problems: list[Probl
     found: dict[Id, int] = {}
     for position, (i, key) in enumerate(ids):
         if key in found:
-            problems.append(
-                Problem(0, f"{section}[{i}]: has the id {key!r} of {section}[{ids[found[key]][0]}]")
-            )
+            text = f"{section}[{i}]: has the id {key!r} of {section}[{ids[found[key]][0]}]"
+            problems.append(Problem(0, text, "D09"))
         else:
             found[key] = position
     return found

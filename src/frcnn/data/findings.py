@@ -17,10 +17,13 @@ TITLES = {
     "D01": "box has no area",
     "D02": "box vanishes at the training size",
     "D03": "box reaches outside the picture",
+    "D04": "box looks like pixels, not 0 to 1",
+    "D05": "box looks like x1, y1, x2, y2",
     "D06": "duplicate box",
     "D07": "class name",
     "D08": "class without boxes",
-    "D09": "two annotations for one picture",
+    "D09": "picture or annotation twice",
+    "D10": "annotation for an unknown picture",
     "D11": "background picture",
     "D12": "picture or annotation missing",
     "D13": "picture cannot be read",
@@ -31,6 +34,9 @@ TITLES = {
     "D18": "same picture in two splits",
     "D19": "unusual picture",
     "D20": "difficult, crowd or ignored box",
+    "D21": "near-duplicate box",
+    "D22": "near-duplicate pictures",
+    "D23": "objects may be unlabelled",
 }
 
 
@@ -39,6 +45,7 @@ class Problem(NamedTuple):
 
     line: int
     reason: str
+    code: str = "D16"
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,7 +79,7 @@ def unknown_classes(
     }
     found = [
         Finding("D07", "error", texts[name], path, line, action)
-        for name, path, line in places
+        for name, path, line in (places if texts else ())
         if name in texts
     ]
     for name in (n for n in names if n not in renamed.values()):
