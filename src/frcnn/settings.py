@@ -13,13 +13,15 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from frcnn.config import Config, Section
+from frcnn.config import VARIED, Config, Section
 
 
 class ConfigError(ValueError):
     """A configuration that cannot be used; the message lists every error, one a line."""
 
 
+RECIPE = "recipe"
+"""Of ``data.augment``: no preset."""
 MODEL_SECTIONS = ("preprocess", "backbone", "fpn", "anchors", "rpn", "proposals", "roi")
 
 
@@ -70,7 +72,7 @@ def from_dict(values: Mapping[str, Any], source: str = "configuration") -> Confi
 
 def with_settings(config: Config, settings: Iterable[str], source: str = "--set") -> Config:
     """Apply ``a.b.c=value`` settings; the value is read as YAML. A leading ``model.`` is accepted and means
-    nothing.
+    nothing. ``data.augment`` decides about all keys of variation that are not set beside it.
 
     Raises:
         ConfigError: naming every unknown key (and the nearest known one) and every value that does not fit.
@@ -78,6 +80,9 @@ def with_settings(config: Config, settings: Iterable[str], source: str = "--set"
     tree = config.model_dump(mode="json")
     known = set(known_keys())
     errors: list[str] = []
+    settings = list(settings)
+    if any(_names_preset(setting) for setting in settings):
+        tree["data"] = _without_variation(tree["data"])
     for setting in settings:
         key, equals, text = setting.partition("=")
         key = key.strip().removeprefix("model.")
@@ -125,7 +130,22 @@ def load_yaml(path: str | Path, base: Config | None = None) -> Config:
         return base or Config()
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: a mapping of sections is expected, not {type(values).__name__}")
-    return from_dict(_merge(base.model_dump(mode="json"), values) if base else values, str(path))
+    if base is None:
+        return from_dict(values, str(path))
+    tree, data = base.model_dump(mode="json"), values.get("data")
+    if isinstance(data, dict) and data.get("augment", RECIPE) != RECIPE:
+        tree["data"] = _without_variation(tree["data"])
+    return from_dict(_merge(tree, values), str(path))
+
+
+def _names_preset(setting: str) -> bool:
+    key, _, text = setting.partition("=")
+    return key.strip().removeprefix("model.") == "data.augment" and text.strip() != RECIPE
+
+
+def _without_variation(data: dict[str, Any]) -> dict[str, Any]:
+    """The section without what a preset decides about, which then fills it in."""
+    return {key: value for key, value in data.items() if key not in VARIED}
 
 
 def _merge(base: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:

@@ -32,9 +32,12 @@ from frcnn.config.section import (
     Weights4,
 )
 from frcnn.config.training import EvalConfig, TrainConfig
+from frcnn.config.variation import PRESETS, VARIED, VariationConfig
 
 __all__ = [
     "MAX_LOG_SCALE",
+    "PRESETS",
+    "VARIED",
     "AnchorConfig",
     "BackboneConfig",
     "BoxLoss",
@@ -59,6 +62,7 @@ __all__ = [
     "Section",
     "Share",
     "TrainConfig",
+    "VariationConfig",
     "Weights4",
 ]
 
@@ -80,6 +84,15 @@ class Config(Section):
     fcos: FcosConfig = FcosConfig()
     train: TrainConfig = TrainConfig()
     eval: EvalConfig = EvalConfig()
+
+    @model_validator(mode="after")
+    def _sizes(self) -> Config:
+        if self.data.multi_scale and self.preprocess.fixed_size is not None:
+            raise ValueError(
+                f"data.multi_scale {self.data.multi_scale} changes nothing, because preprocess.fixed_size "
+                f"stretches every picture to {self.preprocess.fixed_size}; leave one of the two out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _levels(self) -> Config:

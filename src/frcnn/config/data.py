@@ -7,9 +7,10 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from frcnn.config.section import IgnorePolicy, Pixels, Positive, Section
+from frcnn.config.variation import VariationConfig
 
 
-class DataConfig(Section):
+class DataConfig(VariationConfig):
     """Which pictures and boxes take part, and how training varies them."""
 
     val: float = Field(0.2, ge=0, lt=1)
@@ -25,21 +26,8 @@ class DataConfig(Section):
     bad_boxes: Literal["error", "drop"] = "error"
     """Boxes without area, not finite or fully outside."""
     on_bad_image: Literal["error", "skip"] = "error"
-    flip: float = Field(0.5, ge=0, le=1)
-    """Probability of a horizontal flip."""
-    scale_jitter: tuple[Positive, Positive] = (1.0, 1.0)
-    """The short side is multiplied by a number drawn between the two."""
-    brightness: float = Field(0.0, ge=0, lt=1)
-    contrast: float = Field(0.0, ge=0, lt=1)
-    saturation: float = Field(0.0, ge=0, lt=1)
     workers: int = Field(-1, ge=-1)
     """Loader processes; -1: one for every core but one, at most 8."""
-
-    @model_validator(mode="after")
-    def _range(self) -> DataConfig:
-        if self.scale_jitter[0] > self.scale_jitter[1]:
-            raise ValueError(f"scale_jitter {self.scale_jitter} must be (smallest, largest)")
-        return self
 
 
 class PreprocessConfig(Section):
@@ -54,6 +42,10 @@ class PreprocessConfig(Section):
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[Positive, Positive, Positive] = (0.229, 0.224, 0.225)
     pad_multiple: int = Field(32, gt=0)
+    tile: int = Field(0, ge=0)
+    """Cut pictures into tiles of this side, in pixels of the file; 0: whole pictures."""
+    overlap: float = Field(0.2, ge=0.05, le=0.75)
+    """Share of a tile that neighbouring ones have in common."""
     method: Literal["pillow", "torchvision"] = "pillow"
     """``pillow``: decode at reduced size, antialiased 8-bit resize, normalise on the device. ``torchvision``:
     normalise, then bilinear resize in float without antialias, exactly as torchvision's detectors do."""
