@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from frcnn.data.batching import EvalBatches, TrainBatches
+from frcnn.data.batching import BatchVariation, EvalBatches, TrainBatches
 
 
 def sizes(count: int, seed: int = 0) -> np.ndarray:
@@ -70,7 +70,7 @@ def test_epochs_differ_and_repeat() -> None:
 
 
 def test_start_batch_continues_exactly_and_holds_once() -> None:
-    batches = TrainBatches(sizes(50), 4, seed=0, scale=(0.5, 2.0))
+    batches = TrainBatches(sizes(50), 4, seed=0, variation=BatchVariation((0.5, 2.0)))
     batches.set_epoch(2)
     whole = list(batches)
     batches.set_epoch(2, start_batch=7)
@@ -102,7 +102,7 @@ def test_drop_last_leaves_other_pictures_out_every_epoch() -> None:
 
 
 def test_scale_is_one_for_a_batch_and_the_same_on_all_ranks() -> None:
-    ranks = [list(TrainBatches(sizes(64), 4, seed=1, scale=(0.5, 1.5), rank=r, world=2)) for r in range(2)]
+    ranks = [list(TrainBatches(sizes(64), 4, seed=1, variation=BatchVariation((0.5, 1.5)), rank=r, world=2)) for r in range(2)]
     scales = [[{draw.scale for draw in batch} for batch in rank] for rank in ranks]
     assert scales[0] == scales[1]
     assert all(len(s) == 1 for s in scales[0])

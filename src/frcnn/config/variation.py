@@ -1,7 +1,7 @@
 """How training varies its pictures: named presets, and a key for each part of them.
 
-Naming a preset switches every part of this file on or off; keys that are named beside it win. ``docs/augment.md`` shows what
-the parts do to a picture.
+Naming a preset switches every part of this file on or off; keys that are named beside it win.
+``docs/augment.md`` shows what the parts do to a picture.
 """
 
 from __future__ import annotations

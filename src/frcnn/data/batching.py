@@ -9,6 +9,7 @@ Letters: n pictures. Sizes are (height, width).
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -23,11 +24,41 @@ CHUNK = 32
 
 
 class Draw(NamedTuple):
-    """One picture of one epoch: what the samplers send to the workers."""
+    """One picture of one epoch: what the samplers send to the workers.
+
+    Attributes:
+        index: position in the data set.
+        epoch: from 0.
+        scale: factor on the limits of the size.
+        turned: whether the picture is laid on its side.
+    """
 
     index: int
     epoch: int
     scale: float
+    turned: bool = False
+
+
+@dataclass(frozen=True)
+class BatchVariation:
+    """What pictures of a batch have in common, since different sizes would only be padded to the largest.
+
+    Attributes:
+        scale: limits of a factor on the size.
+        sizes: further factors, one of which is drawn; none: 1.
+        turned: probability that the pictures are laid on their side.
+    """
+
+    scale: tuple[float, float] = (1.0, 1.0)
+    sizes: tuple[float, ...] = ()
+    turned: float = 0.0
+
+    def draw(self, generator: np.random.Generator) -> tuple[float, bool]:
+        """The scale of a batch, and whether it is turned; what is off draws nothing."""
+        factor = scale_jitter(self.scale, generator)
+        if self.sizes:
+            factor *= self.sizes[int(generator.integers(len(self.sizes)))]
+        return factor, self.turned > 0 and bool(generator.random() < self.turned)
 
 
 class TrainBatches:
@@ -35,7 +66,7 @@ class TrainBatches:
 
     All ranks have the same number of batches. If the pictures do not divide, the last ones (other ones every
     epoch) make smaller batches; with fewer of them than ranks, some appear on two ranks. ``drop_last`` leaves
-    them out. A batch has one scale, because different ones would only be padded to the largest.
+    them out. A batch has one scale and lies one way.
     """
 
     def __init__(
@@ -44,7 +75,7 @@ class TrainBatches:
         batch: int,
         *,
         seed: int,
-        scale: tuple[float, float] = (1.0, 1.0),
+        variation: BatchVariation | None = None,
         rank: int = 0,
         world: int = 1,
         drop_last: bool = False,
@@ -55,7 +86,7 @@ class TrainBatches:
             )
         self._shape = _shape_class(sizes)
         self._batch, self._rank, self._world, self._drop_last = batch, rank, world, drop_last
-        self._seed, self._scale = seed, scale
+        self._seed, self._variation = seed, variation or BatchVariation()
         self._epoch = self._start = 0
 
     def __len__(self) -> int:
@@ -68,12 +99,12 @@ class TrainBatches:
 
     def __iter__(self) -> Iterator[list[Draw]]:
         epoch, start, self._start = self._epoch, self._start, 0
-        batches, scales = self._plan(epoch)
-        for indices, scale in list(zip(batches, scales, strict=True))[start:]:
-            yield [Draw(int(i), epoch, scale) for i in indices]
+        batches, variations = self._plan(epoch)
+        for indices, (scale, turned) in list(zip(batches, variations, strict=True))[start:]:
+            yield [Draw(int(i), epoch, scale, turned) for i in indices]
 
-    def _plan(self, epoch: int) -> tuple[list[NDArray[np.int64]], list[float]]:
-        """This rank's batches and their scales."""
+    def _plan(self, epoch: int) -> tuple[list[NDArray[np.int64]], list[tuple[float, bool]]]:
+        """This rank's batches and what is drawn for each."""
         generator = sample_generator(self._seed, epoch)
         order = generator.permutation(len(self._shape))
         step = self._batch * self._world
@@ -87,7 +118,7 @@ class TrainBatches:
             rest = np.resize(rest, max(len(rest), self._world))
             rest = rest[np.argsort(self._shape[rest], kind="stable")]
             batches.append(np.array_split(rest, self._world)[self._rank])
-        return batches, [scale_jitter(self._scale, generator) for _ in batches]
+        return batches, [self._variation.draw(generator) for _ in batches]
 
 
 class EvalBatches:

@@ -16,33 +16,20 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
-from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from frcnn.config import Config, PreprocessConfig
-from frcnn.data.batching import Draw, EvalBatches, TrainBatches
-from frcnn.data.image import read_image
+from frcnn.data.batching import BatchVariation, EvalBatches, TrainBatches
+from frcnn.data.examples import Example, Examples, Failure, Prepare, Size
 from frcnn.data.padding import pad_given, pad_targets
-from frcnn.data.sample import DataError, Dataset, Floats, Sample
-from frcnn.data.transforms import (
-    draw_variation,
-    flip_boxes,
-    resize_boxes,
-    sample_generator,
-    vary_image,
-)
+from frcnn.data.sample import DataError, Dataset
+from frcnn.data.transforms import turned_chance
 from frcnn.structures import ImageBatch, Targets, TensorRecord
 
-Size = tuple[int, int]
-Prepare = Callable[[Size, PreprocessConfig, float, Callable[[Size | None], Image.Image]], Tensor]
-"""(original size, specification, scale, read) -> (3, h, w): ``frcnn.model.preprocess.prepare``."""
 Pad = Callable[[list[Tensor], list[Size], PreprocessConfig], ImageBatch]
 """(pictures, original sizes, specification) -> batch: ``frcnn.model.preprocess.pad_batch``."""
 
@@ -69,87 +56,6 @@ class Batch(TensorRecord):
 
     def __len__(self) -> int:
         return len(self.image_ids)
-
-
-class Example(NamedTuple):
-    """One picture as a worker made it: (3, h, w), objects and given proposals (p, 4) in resized pixels."""
-
-    pixels: Tensor
-    sample: Sample
-    skipped: bool
-    given: Floats | None = None
-
-
-class Failure(NamedTuple):
-    """An unreadable picture on its way out of a worker: an exception would arrive wrapped in a traceback."""
-
-    message: str
-
-
-class Examples(TorchDataset[Example | Failure]):
-    """Reads, varies and resizes one picture; runs inside the workers."""
-
-    def __init__(self, dataset: Dataset, config: Config, prepare: Prepare, seed: int | None) -> None:
-        """``seed`` None: no variation, and an unreadable picture is always an error."""
-        self._dataset, self._config, self._prepare, self._seed = dataset, config, prepare, seed
-
-    def __len__(self) -> int:
-        return len(self._dataset)
-
-    def size(self, index: int) -> Size:
-        """(height, width) of a picture file; (0, 0) where its header could not be read."""
-        height, width = self._dataset.pictures.sizes[index]
-        return int(height), int(width)
-
-    def __getitem__(self, draw: Draw) -> Example | Failure:  # type: ignore[override]
-        sample = self._dataset[draw.index]
-        try:
-            return self._read(sample, draw)
-        except DataError as error:
-            if self._seed is None or self._config.data.on_bad_image == "error":
-                return Failure(str(error))
-            return self._blank(sample, draw.scale)
-
-    def _read(self, sample: Sample, draw: Draw) -> Example:
-        if 0 in sample.size:  # the header could not be read then: say why, or read it now
-            sample = replace(sample, size=read_image(sample.path)[1])
-        boxes, variation = sample.boxes, None
-        proposals = self._dataset.proposals
-        given = None if proposals is None else proposals.boxes(draw.index)
-        if self._seed is not None:
-            generator = sample_generator(self._seed, draw.epoch, draw.index)
-            variation = draw_variation(self._config.data, generator)
-            if variation.flip:
-                boxes = flip_boxes(boxes, sample.size[1])
-                given = None if given is None else flip_boxes(given, sample.size[1])
-
-        def read(at_least: Size | None) -> Image.Image:
-            image, size = read_image(sample.path, at_least)
-            if size != sample.size:
-                raise DataError(
-                    f"{sample.path}: the picture has {size[0]}x{size[1]} pixels (height x width), "
-                    f"{sample.size[0]}x{sample.size[1]} when the data set was opened; open it again"
-                )
-            return vary_image(image, variation) if variation else image
-
-        pixels = self._prepare(sample.size, self._config.preprocess, draw.scale, read)
-        size = (pixels.shape[1], pixels.shape[2])
-        boxes, ignore = resize_boxes(boxes, sample.ignore, sample.size, size)
-        if given is not None:
-            given = resize_boxes(given, np.zeros(len(given), bool), sample.size, size)[0]
-            given = given.clip(0, np.array([size[1], size[0]] * 2, np.float32))
-        return Example(pixels, replace(sample, boxes=boxes, ignore=ignore), False, given)
-
-    def _blank(self, sample: Sample, scale: float) -> Example:
-        side = self._config.preprocess.min_size
-        size = sample.size if 0 not in sample.size else (side, side)
-        black = Image.new("RGB", size[::-1])
-        pixels = self._prepare(size, self._config.preprocess, scale, lambda _: black)
-        everything = np.array([[0, 0, pixels.shape[2], pixels.shape[1]]], np.float32)
-        yes = np.array([True])
-        nothing = Sample(sample.path, sample.image_id, size, everything, np.array([-1]), yes, crowd=yes)
-        none = None if self._dataset.proposals is None else np.zeros((0, 4), np.float32)
-        return Example(pixels, nothing, True, none)
 
 
 class Collate:
@@ -195,7 +101,7 @@ class Loader(DataLoader[Example | Failure]):
             batches.set_epoch(epoch)
         assert isinstance(batches, TrainBatches | EvalBatches)
         for draws in batches:
-            yield [(self.dataset.size(draw.index), draw.scale) for draw in draws]
+            yield [(self.dataset.size(draw), draw.scale) for draw in draws]
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
         """The batches.
@@ -233,13 +139,17 @@ def train_loader(
     """Batches of ``config.train.batch`` varied pictures, for one of ``world`` ranks.
 
     Raises:
-        ValueError: when there is not a single batch.
+        ValueError: when there is not a single batch, or pictures with given proposals are to be mixed.
     """
     batches = TrainBatches(
         dataset.pictures.sizes,
         config.train.batch,
         seed=seed,
-        scale=config.data.scale_jitter,
+        variation=BatchVariation(
+            config.data.scale_jitter,
+            tuple(side / config.preprocess.min_size for side in config.data.multi_scale),
+            turned_chance(config.data),
+        ),
         rank=rank,
         world=world,
         drop_last=drop_last,

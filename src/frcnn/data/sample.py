@@ -60,6 +60,8 @@ class Pictures:
         orientations: (n,) int8, EXIF orientation 1..8.
         modes: (n,) str, Pillow's mode of the file ("RGB", "L", "I;16", ...).
         file_bytes: (n,) int64, size of the file.
+        windows: (n, 4) int32, which part of the file each picture is (x1, y1, x2, y2), where pictures are cut
+            into tiles; its ``sizes`` and boxes are those of the tile. (0, 4): whole files.
     """
 
     paths: Packed
@@ -70,6 +72,7 @@ class Pictures:
     orientations: NDArray[np.int8]
     modes: NDArray[np.str_]
     file_bytes: Ints
+    windows: NDArray[np.int32] = field(default_factory=lambda: np.zeros((0, 4), np.int32))
 
     def take(self, indices: Ints) -> Pictures:
         """The chosen pictures, in the given order."""
@@ -82,6 +85,7 @@ class Pictures:
             self.orientations[indices],
             self.modes[indices],
             self.file_bytes[indices],
+            self.windows[indices] if len(self.windows) else self.windows,
         )
 
 
@@ -155,8 +159,9 @@ class Sample:
         truncated: (g,) float32, 0..1.
         occluded: (g,) int8, 0..3.
         crowd: (g,) bool.
+        window: the part of the file that this picture is, (x1, y1, x2, y2); None: all of it.
 
-    The last three are as those of ``Objects`` and may be left out: zeros.
+    The three before it are as those of ``Objects`` and may be left out: zeros.
     """
 
     path: Path
@@ -168,6 +173,7 @@ class Sample:
     truncated: Floats = field(default_factory=lambda: np.zeros(0, np.float32))
     occluded: NDArray[np.int8] = field(default_factory=lambda: np.zeros(0, np.int8))
     crowd: Bools = field(default_factory=lambda: np.zeros(0, bool))
+    window: tuple[int, int, int, int] | None = None
 
     def __post_init__(self) -> None:
         fill_columns(self, len(self.boxes))
@@ -186,6 +192,9 @@ class Dataset:
         splits: name -> (k,) int64 positions in this data set.
         written: the class names of the annotations, before any were renamed or left out.
         proposals: boxes from elsewhere for a second stage, or None.
+        source_ids: for names of ``written`` the number that the files have for them; empty where they have
+            none.
+        format: of the files, in words; "" where it is not known.
     """
 
     root: Path
@@ -196,6 +205,12 @@ class Dataset:
     splits: Mapping[str, Ints] = field(default_factory=dict)
     written: tuple[str, ...] = ()
     proposals: GivenProposals | None = None
+    source_ids: Mapping[str, str] = field(default_factory=dict)
+    format: str = ""
+
+    def __repr__(self) -> str:
+        counts = f"{len(self)} pictures, {len(self.objects.boxes)} boxes, {len(self.classes)} classes"
+        return f"<Dataset {self.name} ({self.format or 'format not known'}): {counts}>"
 
     def __len__(self) -> int:
         return len(self.pictures.ids)
@@ -216,7 +231,14 @@ class Dataset:
             self.objects.truncated[rows].copy(),
             self.objects.occluded[rows].copy(),
             self.objects.crowd[rows].copy(),
+            self._window(i),
         )
+
+    def _window(self, index: int) -> tuple[int, int, int, int] | None:
+        if not len(self.pictures.windows):
+            return None
+        x1, y1, x2, y2 = self.pictures.windows[index].tolist()
+        return x1, y1, x2, y2
 
     def __iter__(self) -> Iterator[Sample]:
         return (self[i] for i in range(len(self)))
