@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from pathlib import Path
 
@@ -11,13 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from test_sample import make
-from voc_files import Box, bccd, devkit, picture, text, xml
+from voc_files import Box, devkit, picture, text, xml
 
 from frcnn.config import Config
 from frcnn.data.check import apply_policies, check_dataset, load_checked
-from frcnn.data.check_boxes import duplicates, resize_scales
+from frcnn.data.check_boxes import resize_scales
+from frcnn.data.check_repeats import repeated_boxes
 from frcnn.data.findings import TITLES, CheckReport, Finding
-from frcnn.data.sample import DataError, Dataset
+from frcnn.data.sample import DataError
 from frcnn.data.split import TrainVal
 
 CAT: Box = ("cat", 1, 1, 10, 20)
@@ -129,32 +129,63 @@ def test_resize_scales(spec: dict[str, object], size: tuple[int, int], expected:
     assert resize_scales(np.asarray([size], np.int32), preprocess)[0] == pytest.approx(expected)
 
 
-@settings(max_examples=40, deadline=None)
-@given(st.integers(0, 25), st.integers(0, 10_000))
-def test_duplicates_equal_the_plain_search(count: int, seed: int) -> None:
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 25), st.integers(0, 10_000), st.sampled_from([0.3, 5.0]))
+def test_repeated_boxes_equal_the_plain_search(count: int, seed: int, spread: float) -> None:
     rng = np.random.default_rng(seed)
     data = make([count, 0, count])
-    corner = rng.integers(0, 2, (2 * count, 2))
+    corner = rng.integers(0, 3, (2 * count, 2))
     side = rng.integers(100, 102, (2 * count, 2))
-    boxes = np.concatenate([corner * 0.3, corner * 0.3 + side], 1).astype(np.float32)
+    boxes = np.concatenate([corner * spread, corner * spread + side], 1).astype(np.float32)
     data.objects.boxes[:] = boxes
     owner, labels = data.objects.owners(), data.objects.labels
-    expected = []
+    expected: dict[tuple[int, int], float] = {}
     for j in range(2 * count):
         for i in range(j):
             low, high = np.maximum(boxes[i, :2], boxes[j, :2]), np.minimum(boxes[i, 2:], boxes[j, 2:])
             shared = (high - low).astype(float).prod()
             areas = sum((boxes[k, 2:] - boxes[k, :2]).astype(float).prod() for k in (i, j))
-            if owner[i] == owner[j] and labels[i] == labels[j] and shared / (areas - shared) > 0.99:
-                expected.append([i, j])
-    assert duplicates(data, np.ones(2 * count, bool)).tolist() == expected
+            iou = shared / (areas - shared)
+            if owner[i] == owner[j] and labels[i] == labels[j] and iou > 0.9:
+                expected[i, j] = iou
+    pairs = repeated_boxes(data, np.ones(2 * count, bool))
+    for (i, j), iou in zip(pairs.rows.tolist(), pairs.iou.tolist(), strict=True):
+        assert expected[i, j] == pytest.approx(iou, abs=1e-6)
+    assert {j for _, j in pairs.rows.tolist()} == {j for _, j in expected}
+
+
+def test_many_equal_boxes_cost_a_finding_each() -> None:
+    data = make([3000])
+    data.objects.boxes[:] = [5, 5, 40, 50]
+    data.objects.labels[:] = 0
+    assert repeated_boxes(data, np.ones(3000, bool)).rows.tolist() == [[0, j] for j in range(1, 3000)]
 
 
 def test_duplicates_are_reported_at_the_later_box(tmp_path: Path) -> None:
-    one_box(tmp_path, CAT, ("dog", 1, 1, 10, 20), CAT, ("cat", 1, 1, 10, 19))
+    one_box(tmp_path, CAT, ("dog", 1, 1, 10, 20), CAT, ("cat", 1, 1, 10, 17))
     assert found(tmp_path) == {("D06", "warn", "b.xml", 16)}
     report = load_checked(tmp_path, config=config())[1]
     assert "repeats the box in line 6" in report.findings[0].message
+    assert report.findings[0].rows == (3, 1)
+
+
+def test_near_duplicates_are_named_once_with_the_box_they_are_most_like(tmp_path: Path) -> None:
+    boxes: list[Box] = [
+        ("cat", 1, 1, 40, 40),
+        ("cat", 2, 1, 40, 40),
+        ("dog", 1, 1, 40, 39),
+        ("cat", 2, 1, 40, 41),
+    ]
+    one_box(tmp_path, *boxes)
+    report = load_checked(tmp_path, config=config())[1]
+    assert [(f.code, f.severity, f.line) for f in report.findings] == [
+        ("D21", "warn", 11),
+        ("D21", "warn", 21),
+    ]
+    assert [f.message.partition("nearly ")[2] for f in report.findings] == [
+        "repeats the box in line 6 (IoU 0.97)",
+        "repeats the box in line 11 (IoU 0.98)",
+    ]
 
 
 def test_class_names(tmp_path: Path) -> None:
@@ -366,22 +397,3 @@ def test_policies_leave_the_checked_data_as_it_was(tmp_path: Path) -> None:
     before = data.objects.boxes.copy()
     cleaned = apply_policies(data, report, config())
     assert (data.objects.boxes == before).all() and cleaned[1].boxes[0, 2] == 80
-
-
-def test_bccd_has_two_boxes_without_area() -> None:
-    folder = bccd()
-    data, report = load_checked(folder, clean=False)
-    assert [(f.code, f.severity, Path(f.path).name, f.line) for f in report.findings] == [
-        ("D01", "error", "BloodImage_00338.xml", 158),
-        ("D01", "error", "BloodImage_00343.xml", 50),
-    ]
-    assert len(data) == 364
-    with pytest.raises(DataError) as caught:
-        load_checked(folder, TrainVal("trainval", "none"))
-    message = str(caught.value)
-    assert re.search(r"BloodImage_00338\.xml:158: box \(504, 337, 504, 337\) of \"RBC\"", message)
-    assert "BloodImage_00343.xml:50" in message and "--bad-boxes drop" in message
-    drop = Config.model_validate({"data": {"bad_boxes": "drop"}})
-    cleaned: Dataset = load_checked(folder, TrainVal("trainval", "none"), config=drop)[0]
-    assert (len(cleaned), cleaned.class_counts().tolist()) == (292, [292, 3348, 301])
-    assert len(load_checked(folder, "test")[0].objects.boxes) == 945

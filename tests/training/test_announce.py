@@ -2,25 +2,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 from tiny import PICTURES, tiny_config, write_voc
 
-from frcnn.config import AnchorConfig, DataConfig
+from frcnn.config import DataConfig
 from frcnn.data.findings import CheckReport, Finding
 from frcnn.data.open import open_dataset
-from frcnn.model.anchors import Anchors
-from frcnn.model.detector import FasterRCNN
+from frcnn.model.detector import FasterRCNN, build_network
+from frcnn.model.network import Stage
+from frcnn.recipes import recipe
 from frcnn.training.announce import (
     anchor_lines,
-    best_anchor_iou,
     check_notes,
     class_table,
     model_lines,
     model_notes,
 )
-
-ANCHORS = Anchors(AnchorConfig(sizes=((32.0,), (64.0,)), ratios=(1.0,)), (8, 16))
 
 
 def test_class_table_counts_background(voc: Path) -> None:
@@ -49,14 +46,6 @@ def test_flags_are_said_with_their_number() -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("size", "low", "high"), [((32, 32), 0.7, 0.9), ((64, 64), 0.7, 0.9), ((8, 8), 0.03, 0.07)]
-)
-def test_best_anchor_iou(size: tuple[int, int], low: float, high: float) -> None:
-    assert len(best_anchor_iou(np.zeros((0, 2), np.float32), ANCHORS)) == 0
-    assert low < float(best_anchor_iou(np.array([size], np.float32), ANCHORS)[0]) < high
-
-
 def test_small_objects_are_warned_about(tmp_path: Path) -> None:
     config = tiny_config()
     network = FasterRCNN(config, 1)
@@ -76,6 +65,30 @@ def test_what_is_frozen_is_said() -> None:
     assert "frozen 0.0 M;" in model_lines(network, config)[0]
     network.backbone.requires_grad_(False)
     assert "(backbone.net" in model_lines(network, config)[0]
+
+
+@pytest.mark.parametrize(
+    ("backbone", "freeze", "said"),
+    [
+        ({"norm": "frozen"}, (), "batch norm, frozen"),
+        ({"norm": "batch"}, (), "batch norm, trained"),
+        ({"norm": "batch"}, ("backbone",), "batch norm, frozen"),
+        ({"norm": "group"}, (), "group norm"),
+    ],
+)
+def test_the_norm_that_is_there_is_said(
+    backbone: dict[str, object], freeze: tuple[Stage, ...], said: str
+) -> None:
+    config = tiny_config()
+    config = config.model_copy(update={"backbone": config.backbone.model_copy(update=backbone)})
+    network = build_network(config, 2)
+    network.freeze(freeze)
+    assert model_lines(network, config)[0].endswith(f"backbone norm: {said}")
+
+
+def test_a_backbone_without_norm_has_none() -> None:
+    config = recipe("rpn-vgg16")
+    assert model_lines(build_network(config, 1), config)[0].endswith("backbone norm: none")
 
 
 def test_trained_batch_norm_with_few_pictures_is_noted() -> None:

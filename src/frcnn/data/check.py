@@ -14,6 +14,8 @@ import numpy as np
 from frcnn.config import Config
 from frcnn.data.check_boxes import check_boxes, clip_to_pictures, find_box_faults
 from frcnn.data.check_classes import check_names, check_split_contents
+from frcnn.data.check_counts import check_counts
+from frcnn.data.check_looks import check_looks
 from frcnn.data.check_pictures import (
     check_background,
     check_decoding,
@@ -22,6 +24,7 @@ from frcnn.data.check_pictures import (
     check_leaks,
     check_sizes,
 )
+from frcnn.data.check_repeats import check_repeats
 from frcnn.data.findings import CheckReport, Finding
 from frcnn.data.flags import unused_rules
 from frcnn.data.open import pick_split, read_dataset, relevant
@@ -102,11 +105,14 @@ def check_dataset(
     findings = list(found)
     broken = {f.path for f in findings if f.code in ("D07", "D10", "D16")}
     findings += check_boxes(dataset, faults, config.data, config.preprocess)
+    findings += check_repeats(dataset, ~faults.wrong)
     findings += check_names(dataset)
     findings += check_split_contents(dataset)
     findings += check_background(dataset, broken)
+    findings += check_counts(dataset)
     if decode:
         findings += check_decoding(dataset, config.data)
+        findings += check_looks(dataset)
     findings += check_sizes(dataset)
     findings += check_kinds(dataset)
     findings += check_leaks(dataset)

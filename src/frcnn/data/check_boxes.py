@@ -1,4 +1,4 @@
-"""Checks of boxes, for all boxes of a data set at once: area, borders, size after resizing, duplicates.
+"""Checks of boxes, for all boxes of a data set at once: area, borders, size after resizing, wrong corners.
 
 Letters: n pictures, m boxes.
 """
@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frcnn.config import DataConfig, PreprocessConfig
-from frcnn.data.findings import Finding, Severity, entry
-from frcnn.data.sample import Bools, Dataset, Floats, Ints
+from frcnn.data.findings import Finding, Severity
+from frcnn.data.sample import Bools, Dataset, Floats
 
 SLACK_PIXELS, SLACK_SHARE = 2.0, 0.01
-DUPLICATE_IOU = 0.99
+FIT_AS_CORNERS = 0.99
+"""Share of the boxes of a COCO file that must fit as x1, y1, x2, y2 before any is taken for such a box."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class BoxFaults:
         crossing: reaches over the border by at most 2 px or 1 % of the picture's side.
         far: reaches over it by more.
         tiny: below 1 px wide or high after resizing.
+        corners: of a COCO file, and inside its picture only if read as x1, y1, x2, y2; none of the others.
     """
 
     no_area: Bools
@@ -36,11 +38,17 @@ class BoxFaults:
     crossing: Bools
     far: Bools
     tiny: Bools
+    corners: Bools
 
     @property
     def unusable(self) -> Bools:
         """Boxes that ``bad_boxes`` decides about."""
         return self.no_area | self.outside
+
+    @property
+    def wrong(self) -> Bools:
+        """Boxes that say nothing about an object's size."""
+        return self.unusable | self.corners
 
 
 def clip_to_pictures(dataset: Dataset) -> Floats:
@@ -74,18 +82,46 @@ def find_box_faults(dataset: Dataset, spec: PreprocessConfig) -> BoxFaults:
     over = np.maximum(-real[:, :2], real[:, 2:] - side).clip(0)  # (m, 2) pixels beyond the border
     outside = ((real[:, :2] >= side) | (real[:, 2:] <= 0)).any(1)
     beyond = (over > 0).any(1) & known & ~no_area
+    corners = _corners(dataset, known, over)
+    beyond &= ~corners
+    no_area &= ~corners
     far = (over > np.maximum(SLACK_PIXELS, SLACK_SHARE * side)).any(1)
     outside &= beyond
     clipped = clip_to_pictures(dataset)
     seen = (clipped[:, 2:] - clipped[:, :2]) * resize_scales(sizes, spec)[owner][:, ::-1]
-    tiny = finite & ~no_area & ~outside & known & (seen < 1).any(1)
-    return BoxFaults(no_area, outside, beyond & ~far, beyond & far & ~outside, tiny)
+    tiny = finite & ~no_area & ~outside & ~corners & known & (seen < 1).any(1)
+    return BoxFaults(no_area, outside, beyond & ~far, beyond & far & ~outside, tiny, corners)
+
+
+def _corners(dataset: Dataset, known: Bools, over: NDArray[np.float64]) -> Bools:
+    """(m,) bool: boxes of COCO files whose x, y, width, height reach outside (``over``, (m, 2) pixels) and
+    would fit as x1, y1, x2, y2, as nearly all others of the same file would.
+    """
+    objects, pictures = dataset.objects, dataset.pictures
+    found = np.zeros(len(objects.boxes), bool)
+    coco = np.flatnonzero(objects.lines < 0)
+    if not len(coco):
+        return found
+    owner = objects.owners()[coco]
+    boxes = objects.boxes[coco].astype(np.float64)
+    low, high = boxes[:, :2], boxes[:, 2:] - boxes[:, :2]  # as written: x, y and width, height
+    side = pictures.sizes[owner][:, ::-1].astype(np.float64)
+    slack = np.maximum(SLACK_PIXELS, SLACK_SHARE * side)
+    with np.errstate(invalid="ignore"):  # inf - inf is not a number, and does not fit
+        fits = ((low >= 0) & (high > low) & (high <= side + slack)).all(1)
+    files = np.unique(np.asarray(list(pictures.annotations)), return_inverse=True)[1][owner]
+    looked_at = known[coco]
+    total = np.bincount(files[looked_at], minlength=files.max() + 1)
+    fitting = np.bincount(files[looked_at & fits], minlength=files.max() + 1)
+    whole = fitting >= FIT_AS_CORNERS * np.maximum(total, 1)
+    found[coco] = looked_at & fits & (over[coco] > slack).any(1) & whole[files]
+    return found
 
 
 def check_boxes(
     dataset: Dataset, faults: BoxFaults, data: DataConfig, spec: PreprocessConfig
 ) -> Iterator[Finding]:
-    """D01, D02, D03 and D06."""
+    """D01, D02, D03 and D05."""
     bad: Severity = "warn" if data.bad_boxes == "drop" else "error"
     left_out = "correct the annotation, or leave such boxes out with --bad-boxes drop"
     if data.bad_boxes == "drop":
@@ -97,56 +133,33 @@ def check_boxes(
     yield from _each(dataset, faults.outside, "D03", bad, "lies outside", left_out)
     yield from _each(dataset, faults.far, "D03", "warn", "reaches far outside", "cut at the border")
     yield from _each(dataset, faults.crossing, "D03", "note", "reaches a little outside", "cut at the border")
-    for first, second in duplicates(dataset, ~faults.unusable):
-        line = dataset.objects.lines[first]
-        where = f" in line {line}" if line > 0 else f" of {entry(int(line))}" if line else ""
-        yield _finding(
-            dataset, int(second), "D06", "warn", f"repeats the box{where}", "kept; remove one of the two"
-        )
+    yield from _each(dataset, faults.corners, "D05", "error", "fits only as x1, y1, x2, y2",
+                     "COCO boxes are x, y, width, height: take x1, y1 off the last two numbers")  # fmt: skip
 
 
 def _each(
     dataset: Dataset, mask: Bools, code: str, severity: Severity, what: str, action: str
 ) -> Iterator[Finding]:
     for row in np.flatnonzero(mask):
-        yield _finding(dataset, int(row), code, severity, what, action)
+        yield box_finding(dataset, (int(row),), code, severity, what, action)
 
 
-def _finding(dataset: Dataset, row: int, code: str, severity: Severity, what: str, action: str) -> Finding:
-    objects = dataset.objects
+def box_finding(
+    dataset: Dataset, rows: tuple[int, ...], code: str, severity: Severity, what: str, action: str
+) -> Finding:
+    """A finding about the first of ``rows``, named by its corners and class; the others are shown beside
+    it.
+    """
+    objects, row = dataset.objects, rows[0]
     picture = int(np.searchsorted(objects.offsets, row, "right")) - 1
-    corners = ", ".join(f"{v:g}" for v in objects.boxes[row])
+    shown = objects.boxes[row]
+    if code == "D05":  # as written
+        shown = np.concatenate([shown[:2], shown[2:] - shown[:2]])
+    corners = ", ".join(f"{v:g}" for v in shown)
     name = dataset.written_name(row)
     message = f"box ({corners})" + (f' of "{name}"' if name else "") + f" {what}"
-    if code == "D03":
+    if code in ("D03", "D05"):
         height, width = dataset.pictures.sizes[picture]
-        message += f" of the picture, which is {width} x {height}"
+        message += f" {'of' if code == 'D03' else 'in'} the picture, which is {width} x {height}"
     path = dataset.annotation_path(picture) or dataset.picture_path(picture)
-    return Finding(code, severity, message, str(path), int(objects.lines[row]), action)
-
-
-def duplicates(dataset: Dataset, usable: Bools) -> Ints:
-    """(d, 2) rows of boxes of one picture and class with IoU above 0.99; the second is the later one.
-
-    Sorted by area, such boxes are near each other: an IoU above t needs areas in a ratio above t.
-    """
-    objects, owner = dataset.objects, dataset.objects.owners()
-    rows = np.flatnonzero(usable & ~objects.ignore)
-    boxes = objects.boxes.astype(np.float64)
-    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    rows = rows[np.lexsort((rows, area[rows], objects.labels[rows], owner[rows]))]
-    found: list[Ints] = []
-    at, step = np.arange(max(len(rows) - 1, 0)), 1
-    while len(at):
-        first, second = rows[at], rows[at + step]
-        alike = (owner[first] == owner[second]) & (objects.labels[first] == objects.labels[second])
-        alike &= area[first] > DUPLICATE_IOU * area[second]
-        at, first, second = at[alike], first[alike], second[alike]
-        low = np.maximum(boxes[first, :2], boxes[second, :2])
-        shared = (np.minimum(boxes[first, 2:], boxes[second, 2:]) - low).clip(0).prod(1)
-        same = shared > DUPLICATE_IOU * (area[first] + area[second] - shared)
-        found.append(np.sort(np.stack([first[same], second[same]], 1), 1))
-        step += 1
-        at = at[at + step < len(rows)]
-    pairs = np.concatenate([np.zeros((0, 2), np.int64), *found])
-    return pairs[np.lexsort((pairs[:, 0], pairs[:, 1]))]
+    return Finding(code, severity, message, str(path), int(objects.lines[row]), action, rows=rows)

@@ -16,7 +16,7 @@ from frcnn.data.image import conversion, decode_errors
 from frcnn.data.sample import Dataset, Ints
 
 MANY_BOXES, MANY_PIXELS, LONG_SIDE = 1000, 50_000_000, 5
-_DISJOINT = [
+DISJOINT = [
     p
     for p in combinations(("train", "val", "trainval", "test"), 2)
     if p not in (("train", "trainval"), ("val", "trainval"))
@@ -98,7 +98,7 @@ def check_extremes(dataset: Dataset) -> Iterator[Finding]:
 def check_leaks(dataset: Dataset) -> Iterator[Finding]:
     """D18: the same picture, by name or by content, in two splits that should share none."""
     action = "take it out of one of the two; the measured AP is too good otherwise"
-    for one, two in _DISJOINT:
+    for one, two in DISJOINT:
         if one not in dataset.splits or two not in dataset.splits:
             continue
         first, second = dataset.splits[one], dataset.splits[two]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Literal, NamedTuple
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal, NamedTuple
 
 from frcnn.data.sample import DataError
 
@@ -53,7 +53,7 @@ class Finding:
     """One thing that was found.
 
     Attributes:
-        code: D01 ... D20.
+        code: D01 ... D23.
         severity: ``error`` stops training and evaluation; ``warn`` and ``note`` do not.
         message: what is wrong, with the offending value.
         path: the file; "" when it concerns the whole data set.
@@ -61,6 +61,8 @@ class Finding:
         action: what is done about it, or what to do.
         splits: splits it concerns; empty: decided by ``path``.
         kind: what it is one of, in the plural ("DontCare boxes"), where the action is said with their number.
+        rows: the boxes it is about, positions in the checked data set; empty: ``path`` and ``line`` tell.
+        other: a second picture that it is about.
     """
 
     code: str
@@ -71,6 +73,8 @@ class Finding:
     action: str = ""
     splits: tuple[str, ...] = ()
     kind: str = ""
+    rows: tuple[int, ...] = ()
+    other: str = ""
 
     @property
     def place(self) -> str:
@@ -160,14 +164,26 @@ class CheckReport:
             for group in self.groups(self.with_code("D20"))
         ]
 
-    def to_json(self) -> str:
-        """Everything, for machines."""
-        content = {
+    def strict(self) -> CheckReport:
+        """The same with every warning as an error."""
+        return replace(
+            self,
+            findings=tuple(
+                replace(f, severity="error") if f.severity == "warn" else f for f in self.findings
+            ),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, as plain values."""
+        return {
             "source": self.source,
             "counts": dict(self.counts),
             "findings": [_plain(f) for f in self.findings],
         }
-        return json.dumps(content, indent=1)
+
+    def to_json(self) -> str:
+        """The same as text."""
+        return json.dumps(self.to_dict(), indent=1)
 
     def raise_errors(self) -> None:
         """Do nothing without errors.
@@ -185,4 +201,5 @@ class CheckReport:
 
 def _plain(finding: Finding) -> dict[str, object]:
     place = {"line": 0, "annotation": -1 - finding.line} if finding.line < 0 else {}
-    return {**asdict(finding), **place}
+    values = {key: value for key, value in asdict(finding).items() if key != "rows"}  # mean nothing in a file
+    return {**values, **place}

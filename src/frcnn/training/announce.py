@@ -6,23 +6,23 @@ Letters: K classes, m boxes, B anchors of a cell, L levels.
 from __future__ import annotations
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from frcnn import boxes as geometry
 from frcnn.config import Config
 from frcnn.data.findings import TITLES, CheckReport
 from frcnn.data.naming import shown_names
 from frcnn.data.sample import Dataset, Floats
-from frcnn.model.anchors import Anchors, cell_anchors
+from frcnn.model.anchors import Anchors
 from frcnn.model.detector import Network
+from frcnn.model.norms import FrozenNorm
 from frcnn.model.points import Points
-from frcnn.model.preprocess import target_size
+from frcnn.survey.coverage import LOW_IOU, best_anchor_iou, coverage
+from frcnn.survey.lines import coverage_text
+from frcnn.survey.sizes import heights_widths, resized_boxes
 
 FEW_BOXES = 20
 """A class with fewer boxes is warned about."""
-LOW_IOU = 0.5
 BATCH_FOR_NORM = 4
 """Trained batch norm with fewer pictures a batch is warned about."""
 
@@ -62,8 +62,6 @@ def model_lines(network: Network, config: Config) -> tuple[str, str]:
         {".".join(n.split(".")[:3]) for n, p in network.named_parameters() if not p.requires_grad}
     )
     shown = f" ({', '.join(places[:4])}{', ...' if len(places) > 4 else ''})" if places else ""
-    norm = {"frozen": "batch norm, frozen", "batch": "batch norm, trained", "group": "group norm"}
-    origin = "from scratch" if config.backbone.weights == "none" else "pretrained"
     spec = config.preprocess
     size = (
         f"{spec.fixed_size[0]}x{spec.fixed_size[1]}"
@@ -73,11 +71,22 @@ def model_lines(network: Network, config: Config) -> tuple[str, str]:
     stages = f"stages frozen: {', '.join(network.frozen)}; " if network.frozen else ""
     return (
         f"trainable {trainable / 1e6:.1f} M / frozen {frozen / 1e6:.1f} M{shown}; {stages}"
-        f"backbone norm: {norm[config.backbone.resolved_norm]} ({origin})",
+        f"backbone norm: {_norm_of(network)}",
         f"pictures: {size}, padded to a multiple of {spec.pad_multiple}, RGB, mean {spec.mean}, "
         f"std {spec.std}, {spec.method}; flip {config.data.flip:g}, scale {config.data.scale_jitter[0]:g} to "
         f"{config.data.scale_jitter[1]:g}",
     )
+
+
+def _norm_of(network: Network) -> str:
+    """What stands between the backbone's convolutions, and whether it moves."""
+    layers = list(network.backbone.modules())
+    if any(isinstance(m, nn.GroupNorm) for m in layers):
+        return "group norm"
+    moving = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in layers)
+    if not moving and not any(isinstance(m, FrozenNorm) for m in layers):
+        return "none"
+    return "batch norm, trained" if moving and "backbone" not in network.frozen else "batch norm, frozen"
 
 
 def model_notes(network: Network, config: Config) -> list[str]:
@@ -101,16 +110,17 @@ def anchor_lines(train: Dataset, network: Network, config: Config) -> tuple[str,
     Returns:
         One line, and whether it is a warning.
     """
-    sizes, real = resized_objects(train, config)
-    if not len(sizes):
+    boxes = resized_boxes(train, config.preprocess)
+    if not len(boxes):
         return "anchors: no object to compare them with", False
     if isinstance(network.anchors, Points):
         return point_line(train, network.anchors, config)
     assert isinstance(network.anchors, Anchors)
-    best = best_anchor_iou(sizes, network.anchors)
-    low = best < LOW_IOU
-    text = f"best anchor IoU: median {np.median(best):.2f}; {low.mean():.0%} of {real} boxes < {LOW_IOU}"
-    if low.mean() < 0.1:
+    sizes = heights_widths(boxes)
+    best = best_anchor_iou(sizes, network.anchors.config, network.anchors.strides)
+    low, found = best < LOW_IOU, coverage(best, sizes, np.zeros(len(best), np.int64), ("all",))
+    text = coverage_text(found.total)
+    if found.total.low < 0.1:
         return text, False
     side = np.sqrt(sizes.prod(1))
     small, smallest = side[low], float(min(size for level in config.anchors.sizes for size in level))
@@ -121,25 +131,7 @@ def anchor_lines(train: Dataset, network: Network, config: Config) -> tuple[str,
             f"{text} (mostly < {np.quantile(small, 0.9):.0f} px); try --set preprocess.min_size={wish}",
             True,
         )
-    return f"{text}; try other --set anchors.sizes or anchors.ratios", True
-
-
-def resized_objects(train: Dataset, config: Config) -> tuple[Floats, int]:
-    """(m, 2) height and width of the objects to learn, in pixels after resizing; and their number."""
-    corners = resized_boxes(train, config)
-    return corners[:, [3, 2]] - corners[:, [1, 0]], len(corners)
-
-
-def resized_boxes(train: Dataset, config: Config) -> Floats:
-    """(m, 4) the objects to learn, in pixels after resizing."""
-    scales = np.ones((len(train), 2), np.float32)
-    for i, (height, width) in enumerate(train.pictures.sizes):
-        if height and width:
-            new = target_size(int(height), int(width), config.preprocess)
-            scales[i] = new[0] / height, new[1] / width
-    real = ~train.objects.ignore
-    ratios = scales[train.objects.owners()[real]][:, [1, 0, 1, 0]]  # (m, 4) x, y, x, y
-    return np.asarray(train.objects.boxes[real] * ratios, np.float32)
+    return f"{text}; frcnn check DATA --anchors auto fits anchors to the data", True
 
 
 def point_line(train: Dataset, points: Points, config: Config) -> tuple[str, bool]:
@@ -148,7 +140,7 @@ def point_line(train: Dataset, points: Points, config: Config) -> tuple[str, boo
     Returns:
         One line, and whether it is a warning.
     """
-    found = levels_with_points(resized_boxes(train, config), points)
+    found = levels_with_points(resized_boxes(train, config.preprocess), points)
     none = int((~found.any(1)).sum())
     counts = ", ".join(f"{n} at stride {s}" for n, s in zip(found.sum(0), points.strides, strict=True))
     text = f"points: of {len(found)} boxes {counts}; {none} have no point ({none / len(found):.0%})"
@@ -186,20 +178,3 @@ def _axis_distances(sides: Floats, stride: int, reach: float) -> Floats:
     low, high = centres - sides[:, :1], sides[:, 1:] - centres
     between = (np.minimum(low, high) > 0) & (np.abs(low - high) / 2 < reach)
     return np.where(between, np.maximum(low, high), np.float32(np.inf))
-
-
-def best_anchor_iou(sizes: Floats, anchors: Anchors) -> Floats:
-    """(m,) best IoU of objects of the given (height, width) with any anchor.
-
-    An object may lie anywhere, so its centre is half a stride off the nearest anchor in the worst case and on
-    it in the best; a quarter of a stride per axis is the mean, and that is taken.
-    """
-    objects = torch.as_tensor(sizes)
-    half = objects.flip(1) / 2  # (m, 2): x, y
-    best = torch.zeros(len(objects))
-    for level, stride in zip(anchors.config.sizes, anchors.strides, strict=True):
-        cells = cell_anchors(level, anchors.config, stride)  # (B, 4)
-        centre = (cells[:1, :2] + cells[:1, 2:]) / 2 + stride / 4
-        placed = torch.cat([centre - half, centre + half], 1)  # (m, 4)
-        best = torch.maximum(best, geometry.iou(placed, cells).amax(1))
-    return best.numpy()
