@@ -123,6 +123,24 @@ def test_errors_name_the_key_the_value_and_what_is_near(setting: str, expected: 
     assert "pydantic" not in str(caught.value) and "Value error" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("setting", "key"),
+    [
+        ("roi.box_loss=giou", "box_loss giou"),
+        ("roi.box_weight=2", r"box_weight 2\.0"),
+        ("roi.target_std=[0.1,0.1,0.2,0.2]", r"target_std \(0\.1, 0\.1, 0\.2, 0\.2\)"),
+    ],
+)
+def test_a_head_without_boxes_takes_no_box_loss(setting: str, key: str) -> None:
+    base = recipe("regnetx400mf-fpn")
+    assert base.roi.box_regression == "none"
+    with pytest.raises(
+        ConfigError, match=rf"{key} is for a box loss, and with box_regression 'none'.*leave it out"
+    ):
+        with_settings(base, [setting])
+    assert with_settings(base, ["roi.box_regression=per_class", setting]).roi.box_regression == "per_class"
+
+
 def test_all_errors_are_shown_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         with_settings(Config(), ["roi.hiden=3", "bar", "roi.hidden=abc", "train.lr=-1"])

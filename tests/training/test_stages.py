@@ -359,6 +359,10 @@ def test_a_run_goes_on_to_a_later_step(voc: Path, tmp_path: Path) -> None:
     [
         ({"epochs": 3, "steps": 5}, "epochs 3 and steps 5 both say how long to train; leave one"),
         ({"time": "5m", "steps": 5}, "time 5m and steps 5 both say how long"),
+        (
+            {"backbone_weights": "a.pth", "settings": "backbone.weights=none"},
+            r"a\.pth and the setting backbone\.weights=none differ; leave one",
+        ),
         ({"freeze": "bakbone"}, r"train\.freeze\.0: input should be 'backbone', 'rpn' or 'roi' \(got 'bak"),
         ({"freeze": ("backbone", "rpn", "roi")}, "nothing is left to train"),
         ({"settings": "train.parameters=nothing_like_it"}, "fits no tensor"),

@@ -106,7 +106,8 @@ class Config(Section):
                 )
         elif len(self.anchors.sizes) != len(names):
             raise ValueError(
-                f"anchors.sizes for {len(self.anchors.sizes)} levels, the features have {len(names)}: {names}"
+                f"anchors.sizes for {len(self.anchors.sizes)} levels, the features have {len(names)}: "
+                f"{', '.join(names)}; give a list of sizes for each"
             )
         if not self.fpn.channels and len(self.backbone.levels) != 1:
             raise ValueError(

@@ -18,6 +18,9 @@ from frcnn.config.section import (
     Weights4,
 )
 
+OF_BOX_LOSS = ("box_loss", "box_weight", "inside_weights", "outside_weights", "target_mean", "target_std")
+"""Keys that mean something only where the head moves boxes."""
+
 
 class RoiConfig(Section):
     """The second stage: pooling, head, training and post-processing."""
@@ -81,4 +84,19 @@ class RoiConfig(Section):
     def _range(self) -> RoiConfig:
         if self.negative_iou[0] >= self.negative_iou[1]:
             raise ValueError(f"negative_iou {self.negative_iou} must be (low, high), low below high")
+        return self
+
+    @model_validator(mode="after")
+    def _moves_nothing(self) -> RoiConfig:
+        if self.box_regression != "none":
+            return self
+        fields, given = type(self).model_fields, []
+        for name in OF_BOX_LOSS:
+            if getattr(self, name) != fields[name].default:
+                given.append(f"{name} {getattr(self, name)}")
+        if given:
+            raise ValueError(
+                f"{', '.join(given)} is for a box loss, and with box_regression 'none' there is no box "
+                "to learn; leave it out, or set box_regression 'per_class'"
+            )
         return self

@@ -109,6 +109,12 @@ def resolve_config(recipe: str | None, options: TrainOptions, state: TrainState 
             section, name = key.split(".")
             tree[section][name] = value
     config = with_settings(from_dict(tree, "options"), options.settings)
+    begun_with = config.backbone.weights
+    if options.backbone_weights is not None and begun_with != str(options.backbone_weights):
+        raise ValueError(
+            f"backbone weights {options.backbone_weights} and the setting backbone.weights={begun_with} "
+            "differ; leave one of the two out"
+        )
     if options.proposals is not None:
         check_proposals(config)
     return config
