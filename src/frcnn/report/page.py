@@ -9,18 +9,17 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import yaml
-from jinja2 import Environment, StrictUndefined
 from PIL import Image
 
 from frcnn import __version__
 from frcnn.files import write_text
 from frcnn.report.charts import precision_recall
 from frcnn.report.curves import best_validation, training_charts
+from frcnn.report.template import page_template, share
 
 MAX_PICTURES = 24
 PICTURE_SIDE = 960
@@ -65,13 +64,8 @@ def render(folder: Path) -> str:
     evaluation = _read_json(folder / "evaluation.json")
     config = _read_text(folder / "config.yaml")
     pictures, left_out = _pictures(folder / "samples")
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["share"] = _share
-    template = environment.from_string((files("frcnn.report") / "run.html").read_text(encoding="utf-8"))
     classes = _classes(evaluation)
-    return template.render(
+    return page_template("run.html").render(
         name=folder.resolve().name,
         version=__version__,
         facts=_facts(config, _read_json(folder / "run.json"), rows, classes),
@@ -107,10 +101,10 @@ def read_metrics(path: Path) -> Rows:
 def _headline(evaluation: Mapping[str, Any], rows: Rows) -> list[tuple[str, str, str]]:
     """(value, name, explanation) of the large numbers."""
     metrics = _mapping(evaluation.get("metrics"))
-    cards = [(_share(metrics[name]), name, hint) for name, hint in AP_HINTS.items() if name in metrics]
+    cards = [(share(metrics[name]), name, hint) for name, hint in AP_HINTS.items() if name in metrics]
     best = best_validation(rows)
     if best is not None:
-        cards.append((_share(best.value), f"best validation {best.name}", best.where))
+        cards.append((share(best.value), f"best validation {best.name}", best.where))
     speed = [row["images_per_second"] for row in rows if "images_per_second" in row]
     if speed:
         waiting = [row["data_share"] for row in rows if "data_share" in row]
@@ -187,10 +181,6 @@ def _measured(settings: Mapping[str, Any]) -> str:
     words = {"iou": "IoU ", "max_dets": "max-dets ", "score_floor": "score >= "}
     ends = {"images": " images", "objects": " gt", "ignored": " ignored"}
     return ", ".join(f"{words.get(key, '')}{value}{ends.get(key, '')}" for key, value in settings.items())
-
-
-def _share(value: Any, digits: int = 3) -> str:
-    return f"{value:.{digits}f}" if isinstance(value, int | float) else "n/a"
 
 
 def _pictures(folder: Path) -> tuple[list[Picture], int]:

@@ -83,8 +83,7 @@ def survey(dataset: Dataset, config: Config, fit: bool = False) -> Survey:
         config: size in training, network and anchors.
         fit: also fit anchors.
 
-    Raises:
-        ValueError: when anchors are to be fitted and there is no usable object, or the detector has none.
+    A detector of points has no anchors, and without objects none can be fitted: both are left None.
     """
     objects, spec = dataset.objects, config.preprocess
     owner, faults = objects.owners(), find_box_faults(dataset, spec)
@@ -105,17 +104,13 @@ def survey(dataset: Dataset, config: Config, fit: bool = False) -> Survey:
         advise_size(short, original.min(1, initial=np.inf), picture_sides, spec),
     )
     if config.detector == "fcos":
-        if fit:
-            raise ValueError(
-                f"--anchors auto: recipe {config.recipe} has points instead of anchors; leave it out"
-            )
         return found
     strides = anchor_strides(config)
 
     def cover(anchors: AnchorConfig) -> Coverage:
         return coverage(best_anchor_iou(sizes, anchors, strides), sizes, labels, classes)
 
-    fitted = fit_anchors(sizes, config.anchors, strides) if fit else None
+    fitted = fit_anchors(sizes, config.anchors, strides) if fit and len(sizes) else None
     return Survey(
         found.objects,
         classes,
