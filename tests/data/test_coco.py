@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from voc_files import devkit, picture, text
+from voc_files import picture, text
 
 from frcnn.config import Config, DataConfig
 from frcnn.data.check import check_dataset, load_checked
@@ -272,16 +272,6 @@ def test_a_missing_split_does_not_stop_another(tmp_path: Path) -> None:
     assert len(open_dataset(tmp_path, "val")) == 1
     with pytest.raises(DataError, match="none of its 1 pictures is here"):
         open_dataset(tmp_path)
-
-
-def test_a_folder_of_two_formats_is_read_as_one(tmp_path: Path) -> None:
-    devkit(tmp_path, {"a": [("bird", 1, 1, 5, 5)]})
-    write(tmp_path / "all.json", content([image(1, "a.jpg")], [annotation(1, 1)]))
-    data, found = read_dataset(tmp_path)
-    assert data.classes == ("bird",)
-    assert [(f.severity, f.message, f.action) for f in found] == [
-        ("note", "holds Pascal VOC and COCO annotations", "only Pascal VOC is read")
-    ]
 
 
 VALID = json.dumps(

@@ -43,7 +43,8 @@ def test_renaming_what_is_not_there_is_said() -> None:
     assert rename_findings([], {}) == []
     assert rename_findings(["adult"], {"*": "x", "adult": "y"}) == []
     found = rename_findings(["adult", "dog"], {"adlut": "x"})
-    assert [(f.code, f.severity) for f in found] == [("D07", "warn")]
+    assert [(f.code, f.severity) for f in found] == [("D07", "error")]
+    assert rename_findings(["adult"], {"adlut": "x"}, "warn")[0].severity == "warn"
     assert found[0].message == 'data.rename: no class "adlut" in the annotations; did you mean "adult"?'
 
 

@@ -23,8 +23,8 @@ ONE = [("cat", 1, 1, 10, 20)]
         (lambda p: text(p / "readme.md", "x"), "no pictures and no annotations here"),
         (
             lambda p: picture(p / "a.jpg"),
-            r"holds pictures \(1\) and no annotations of a known format "
-            r"\(KITTI, Penn-Fudan, Pascal VOC, COCO\)",
+            r"holds pictures \(1\) and no annotations of a known format; looked for KITTI .*, Penn-Fudan .*, "
+            r"Pascal VOC \(\*\.xml\), COCO .*, YOLO .*, LabelMe .*, CSV ",
         ),
         (lambda p: text(p / "a.xml", xml("a.jpg", ONE)), "holds XML files and no pictures"),
     ],
@@ -96,7 +96,8 @@ def test_links_to_the_folder_above_end(tmp_path: Path) -> None:
     picture(tmp_path / "data" / "pictures" / "a.jpg")
     text(tmp_path / "data" / "a.xml", xml("a.jpg", ONE))
     (tmp_path / "data" / "again").symlink_to(tmp_path / "data", target_is_directory=True)
-    (tmp_path / "data" / "broken").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "data" / "broken").symlink_to(tmp_path / "data" / "nowhere")
+    (tmp_path / "data" / "out").symlink_to(tmp_path / "nowhere")
     assert scan(tmp_path / "data").files == ("a.xml", "broken", "pictures/a.jpg")
 
 

@@ -53,7 +53,7 @@ def evaluate(
         config, settings_of({"data.rename": one_class_rename(one_class), "data.bad_boxes": bad_boxes})
     )
     split, splits, line = choose_split(model, data, split, config.data)
-    dataset, found = load_checked(data, split, config=config, splits=splits)
+    dataset, found = load_checked(data, split, config=config, splits=splits, absent="warn")
     print(found.summary(), *found.flag_lines(), line, sep="\n", file=sys.stderr)
     if proposals is not None:
         check_second_stage(config)

@@ -9,6 +9,8 @@ from pydantic import Field, model_validator
 from frcnn.config.section import IgnorePolicy, Pixels, Positive, Section
 from frcnn.config.variation import VariationConfig
 
+FormatChoice = Literal["auto", "kitti", "pennfudan", "voc", "coco", "yolo", "labelme", "csv"]
+
 
 class DataConfig(VariationConfig):
     """Which pictures and boxes take part, and how training varies them."""
@@ -23,6 +25,12 @@ class DataConfig(VariationConfig):
     """KITTI ``DontCare`` regions; they have no class, so ``object`` is refused."""
     rename: dict[str, str] = Field(default_factory=dict)
     """Other names for classes; ``*`` stands for all that are not named: ``{"*": person}`` merges all."""
+    classes: tuple[str, ...] = ()
+    """Classes to use, in this order, named as after ``rename``; boxes of others are left out. Empty: all."""
+    format: FormatChoice = "auto"
+    """Which annotations to read where a folder holds several formats."""
+    links: Literal["refuse", "follow"] = "refuse"
+    """Links in the data set's folder that lead out of it."""
     bad_boxes: Literal["error", "drop"] = "error"
     """Boxes without area, not finite or fully outside."""
     on_bad_image: Literal["error", "skip"] = "error"

@@ -6,8 +6,9 @@ gives ids, numbers the classes, applies the policy for flagged boxes, and reads 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from frcnn.config import DataConfig
 from frcnn.data.findings import Finding, Severity
 from frcnn.data.flags import Flag, flag_finding, policy, refuse_object, without_effect
 from frcnn.data.image import Header, read_headers
-from frcnn.data.naming import class_list, new_names, rename_findings, unknown_classes
+from frcnn.data.naming import chosen_names, class_list, new_names, rename_findings, unknown_classes
 from frcnn.data.packed import Packed
 from frcnn.data.sample import Bools, Dataset, Floats, Ints, Objects, Pictures, fill_columns
 
@@ -37,8 +38,9 @@ class Record:
         truncated: (g,) float32, 0..1.
         occluded: (g,) int8, 0..3.
         crowd: (g,) bool.
+        relative: the boxes are shares of the picture's width and height, not pixels.
 
-    The last three are as those of ``sample.Objects`` and may be left out: zeros.
+    The three before it are as those of ``sample.Objects`` and may be left out: zeros.
     """
 
     picture: str
@@ -51,9 +53,17 @@ class Record:
     truncated: Floats = field(default_factory=lambda: np.zeros(0, np.float32))
     occluded: NDArray[np.int8] = field(default_factory=lambda: np.zeros(0, np.int8))
     crowd: Bools = field(default_factory=lambda: np.zeros(0, bool))
+    relative: bool = False
 
     def __post_init__(self) -> None:
         fill_columns(self, len(self.names))
+
+    def in_pixels(self, height: int, width: int) -> Record:
+        """The same with boxes in pixels; where the size is not known (0) nothing changes."""
+        if not (self.relative and height and width):
+            return self
+        boxes = (self.boxes * np.asarray([width, height, width, height], np.float64)).astype(np.float32)
+        return replace(self, boxes=boxes, relative=False)
 
 
 @dataclass(frozen=True)
@@ -67,6 +77,7 @@ class Reading:
         findings: what could not be read.
         flag: what the format's flagged boxes are called.
         classless: names that are no class: their boxes, which are flagged, are regions (label -1).
+        source_ids: name -> the number that the files have for it, as text; empty where the format has none.
     """
 
     root: Path
@@ -75,18 +86,24 @@ class Reading:
     findings: Sequence[Finding] = ()
     flag: Flag = "difficult"
     classless: frozenset[str] = frozenset()
+    source_ids: Mapping[str, str] = field(default_factory=dict)
 
 
 def assemble(
-    reading: Reading, classes: str | Sequence[str] | None = None, config: DataConfig | None = None
+    reading: Reading,
+    classes: str | Sequence[str] | None = None,
+    config: DataConfig | None = None,
+    absent: Severity = "error",
 ) -> tuple[Dataset, list[Finding]]:
     """Make the data set.
 
     Args:
         reading: from a reader.
-        classes: the class list; None: the sorted names of all annotations, whatever their split. One string
-            is one class.
-        config: names to change, policies for flagged boxes and unreadable pictures; None: the defaults.
+        classes: the class list; None: ``data.classes``, or the sorted names of all annotations, whatever
+            their split. One string is one class.
+        config: names to choose and change, policies for flagged boxes and unreadable pictures; None: the
+            defaults.
+        absent: how grave a class is that is asked for and that the annotations do not have.
 
     Returns:
         The data set with all pictures, and the findings of reader, class names, flags and headers.
@@ -101,11 +118,15 @@ def assemble(
     if not reading.classless.isdisjoint(written):
         refuse_object(config, reading.flag, str(root))
     renamed = new_names(set(written) - reading.classless, config.rename)
-    names = tuple(sorted(set(renamed.values()))) if classes is None else class_list(classes)
-    findings = list(reading.findings) + unknown_classes(_places(reading), names, renamed)
-    findings += rename_findings(written, config.rename)
+    findings = [*_with_policy(reading.findings, config), *rename_findings(written, config.rename, absent)]
+    counts = Counter(name for r in records for name in r.names)
+    renamed, left_out = chosen_names(renamed, config.classes, counts)
+    asked = config.classes or None if classes is None else classes
+    names = tuple(sorted(set(renamed.values()))) if asked is None else class_list(asked)
+    findings += left_out + unknown_classes(_places(reading), names, renamed, absent)
     findings += _flagged(reading, config)
     headers = read_headers([root / r.picture for r in records])
+    records = [r.in_pixels(h.height, h.width) for r, h in zip(records, headers, strict=True)]
     findings += _unreadable(records, root, headers, config)
     splits = {name: np.asarray(indices, np.int64) for name, indices in reading.splits.items()}
     number = {name: i for i, name in enumerate(names)}
@@ -114,9 +135,15 @@ def assemble(
         root.resolve().name,
         names,
         _pictures(records, headers),
-        _objects(reading, written, [number.get(renamed.get(name, ""), -1) for name in written], config),
+        _objects(
+            replace(reading, records=records),
+            written,
+            [number.get(renamed.get(name, ""), -1) for name in written],
+            config,
+        ),
         splits,
         written,
+        source_ids=reading.source_ids,
     )
     return dataset, findings
 
@@ -138,6 +165,14 @@ def _flagged(reading: Reading, config: DataConfig) -> list[Finding]:
         if flag
     ]
     return found + without_effect(config, reading.flag, len(found))
+
+
+def _with_policy(findings: Sequence[Finding], config: DataConfig) -> list[Finding]:
+    """Boxes that no picture can have (D04) are left out where unusable boxes are."""
+    if config.bad_boxes != "drop":
+        return list(findings)
+    action = "left out (--bad-boxes drop)"
+    return [replace(f, severity="warn", action=action) if f.code == "D04" else f for f in findings]
 
 
 def _unreadable(

@@ -25,7 +25,7 @@ from frcnn.data.check_pictures import (
     check_sizes,
 )
 from frcnn.data.check_repeats import check_repeats
-from frcnn.data.findings import CheckReport, Finding
+from frcnn.data.findings import CheckReport, Finding, Severity
 from frcnn.data.flags import unused_rules
 from frcnn.data.open import pick_split, read_dataset, relevant
 from frcnn.data.sample import Bools, DataError, Dataset
@@ -41,6 +41,7 @@ def load_checked(
     decode: bool = False,
     splits: str | Path | None = None,
     clean: bool = True,
+    absent: Severity = "error",
 ) -> tuple[Dataset, CheckReport]:
     """Read a data set, choose pictures, check them, and make them fit for use.
 
@@ -52,6 +53,7 @@ def load_checked(
         decode: decode every picture completely, not only its header.
         splits: a ``splits.json`` of an earlier run, whose splits replace those of the data set.
         clean: raise if there are errors, else apply the policies. False: only report.
+        absent: how grave a class is that is asked for and that the annotations do not have.
 
     Returns:
         The chosen pictures, and what was found.
@@ -60,7 +62,7 @@ def load_checked(
         DataError: when there is nothing to check; with ``clean``, for errors, listing all.
     """
     config = config or Config()
-    whole, found = read_dataset(path, classes, config.data)
+    whole, found = read_dataset(path, classes, config.data, absent)
     if splits is not None:
         names = read_splits(splits)
         whole = with_splits(whole, {name: members for name, members in names.items() if members}, splits)

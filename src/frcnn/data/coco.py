@@ -14,8 +14,8 @@ their ids. Boxes are x, y, width, height from 0, so x2 = x + width. ``iscrowd`` 
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,11 +24,13 @@ from frcnn.data import cocojson
 from frcnn.data.assemble import Reading, Record
 from frcnn.data.cocojson import CocoFile
 from frcnn.data.findings import Finding, Problem
-from frcnn.data.layout import SPLIT_NAMES, Tree, base_name
+from frcnn.data.layout import LARGE, Tree, read_bytes, read_head, split_in_folders, split_in_name
+from frcnn.data.pairing import by_base_name, stated_pictures
 from frcnn.data.sample import DataError, Ints
 
 _INSTANCES = re.compile(r"(?:^|.*/)instances_([^/]+)\.json$")
 _USUAL = re.compile(r"(?:^|.*/)_?annotations(\.coco)?\.json$", re.IGNORECASE)
+_SHAPES = re.compile(rb'"shapes"\s*:\s*\[')
 _KEYS = (b'"images"', b'"annotations"', b'"categories"')
 ACTION = "correct the file, or export it again"
 
@@ -47,8 +49,10 @@ def annotation_files(tree: Tree) -> list[str]:
 
 
 def _looks_like_coco(tree: Tree, file: str) -> bool:
+    if _SHAPES.search(read_head(tree.root / file)):  # LabelMe's, which may hold a whole picture
+        return False
     try:
-        content = (tree.root / file).read_bytes()
+        content = read_bytes(tree.root / file)
     except OSError:
         return False
     return all(key in content for key in _KEYS)
@@ -62,11 +66,13 @@ class _Found:
         records: by picture.
         splits: pictures by name.
         findings: what is wrong.
+        ids: the category ids of every name, in the order met.
     """
 
     records: dict[str, Record] = field(default_factory=dict)
     splits: dict[str, list[str]] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
+    ids: dict[str, list[str]] = field(default_factory=dict)
 
 
 def read(tree: Tree) -> Reading:
@@ -77,14 +83,11 @@ def read(tree: Tree) -> Reading:
     """
     if not tree.pictures:
         raise DataError(f"{tree.root}: holds COCO annotations and no pictures; put both into one folder")
-    files, by_name = annotation_files(tree), defaultdict[str, list[str]](list)
-    for picture in tree.pictures:
-        by_name[base_name(picture)].append(picture)
-    found = _Found()
+    files, by_name, found = annotation_files(tree), by_base_name(tree.pictures), _Found()
     for file in files:
         split = _split(file, alone=len(files) == 1)
         try:
-            content = cocojson.parse((tree.root / file).read_bytes())
+            content = cocojson.parse(read_bytes(tree.root / file, LARGE))
         except OSError as error:
             content = CocoFile(problems=[Problem(0, f"cannot be read ({error.strerror})")])
         _take_file(content, file, split, by_name, tree, found)
@@ -93,7 +96,8 @@ def read(tree: Tree) -> Reading:
     splits = {name: [position[p] for p in sorted(set(members))] for name, members in found.splits.items()}
     records = [found.records[p] for p in pictures]
     found.findings += _left_out(tree, files, len(records))
-    return Reading(tree.root, records, splits, found.findings, "crowd")
+    ids = {name: ", ".join(found_ids) for name, found_ids in found.ids.items()}
+    return Reading(tree.root, records, splits, found.findings, "crowd", source_ids=ids)
 
 
 def _left_out(tree: Tree, files: Sequence[str], used: int) -> list[Finding]:
@@ -110,7 +114,7 @@ def _left_out(tree: Tree, files: Sequence[str], used: int) -> list[Finding]:
 
 
 def _take_file(
-    content: CocoFile, file: str, split: str, by_name: dict[str, list[str]], tree: Tree, found: _Found
+    content: CocoFile, file: str, split: str, by_name: Mapping[str, Sequence[str]], tree: Tree, found: _Found
 ) -> None:
     """Add the pictures of a file and their boxes to ``found``."""
     place, say = str(tree.root / file), found.findings.append
@@ -122,11 +126,17 @@ def _take_file(
     unused = sorted(set(content.categories) - {content.categories[k] for k in np.unique(content.category)})
     for name in unused if content.image.size else ():
         say(Finding("D08", "note", f'category "{name}" has no box', place, 0, "not a class", splits))
+    for name, key in zip(content.categories, content.category_ids, strict=True):
+        if str(key) not in found.ids.setdefault(name, []):
+            found.ids[name].append(str(key))
     rows = np.split(
         np.argsort(content.image, kind="stable"),
         np.cumsum(np.bincount(content.image, minlength=len(content.file_names)))[:-1],
     )
-    chosen = _pictures(content.file_names, file, by_name)
+    near = {*file.split("/")[:-1]}  # folders that this file's pictures are likely to be in
+    if match := _INSTANCES.match(file):
+        near |= {match[1], _split(file, alone=False)}
+    chosen = stated_pictures(content.file_names, by_name, near)
     missing: list[str] = []
     repeats = defaultdict[str, list[str]](list)
     for i, (picture, reason) in enumerate(chosen):
@@ -166,40 +176,10 @@ def _record(content: CocoFile, i: int, rows: Ints, picture: str, file: str) -> R
     )
 
 
-def _pictures(names: Sequence[str], file: str, by_name: dict[str, list[str]]) -> list[tuple[str, str]]:
-    """For every ``file_name`` of a file its picture, or "" and the reason why it has none."""
-    near = set(file.split("/")[:-1])  # folders that this file's pictures are likely to be in
-    if match := _INSTANCES.match(file):
-        near |= {match[1], _split(file, alone=False)}
-    parts = [[p for p in re.split(r"[\\/]", name) if p not in ("", ".", "..")] for name in names]
-    times = Counter(p[-1] for p in parts if p)
-    chosen: list[tuple[str, str]] = []
-    for name, path in zip(names, parts, strict=True):
-        among = by_name.get(path[-1], []) if path else []
-        found = [p for p in among if f"/{p}".endswith("/" + "/".join(path))]
-        if not found and path and times[path[-1]] == 1:  # folders of another machine
-            found = among
-        if len(found) > 1:
-            shared = [len(near.intersection(p.split("/")[:-1])) for p in found]
-            found = [p for p, count in zip(found, shared, strict=True) if count == max(shared)]
-        if len(found) == 1:
-            chosen.append((found[0], ""))
-        elif found:
-            chosen.append(("", f'"{name}" may be {len(found)} pictures: {", ".join(found[:3])}'))
-        else:
-            chosen.append(("", f'"{name}" is not a picture here'))
-    return chosen
-
-
 def _split(file: str, *, alone: bool) -> str:
     """The split that a file is about, "" for none."""
     match = _INSTANCES.match(file)
-    name = match[1] if match else base_name(file).removesuffix(".json")
-    words = {SPLIT_NAMES.get(word, word) for word in re.split(r"[^a-z]+", name.lower())}
-    for known in ("trainval", "train", "val", "test"):
-        if known in words:
-            return known
-    for folder in reversed(file.split("/")[:-1]):
-        if folder.lower() in SPLIT_NAMES:
-            return SPLIT_NAMES[folder.lower()]
-    return "" if alone or not match else re.sub(r"[_-]?\d{4}$", "", name)
+    known = split_in_name(file) or split_in_folders(file)
+    if known:
+        return known
+    return "" if alone or not match else re.sub(r"[_-]?\d{4}$", "", match[1])

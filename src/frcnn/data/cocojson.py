@@ -61,6 +61,7 @@ class CocoFile:
         file_names: n pictures, as written.
         sizes: n times (height, width) as stated, 0 where it is not.
         categories: c names, in the order of the file.
+        category_ids: c ids, as written.
         image: (m,) position of the picture of every box.
         category: (m,) position of its category.
         boxes: (m, 4) float64, x, y, width, height.
@@ -74,6 +75,7 @@ class CocoFile:
     file_names: list[str] = field(default_factory=list)
     sizes: list[tuple[int, int]] = field(default_factory=list)
     categories: list[str] = field(default_factory=list)
+    category_ids: list[Id] = field(default_factory=list)
     image: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
     category: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
     boxes: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 4)))
@@ -90,7 +92,7 @@ def parse(content: bytes) -> CocoFile:
     try:
         file = msgspec.json.decode(content, type=_File)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        result.problems.append(_broken(error, content))
+        result.problems.append(json_problem(error, content, "a COCO detection file"))
         return result
     images = _decode(file.images, _Image, lambda i: f"images[{i}]: ", result.problems)
     categories = _decode(file.categories, _Category, lambda i: f"categories[{i}]: ", result.problems)
@@ -99,7 +101,13 @@ def parse(content: bytes) -> CocoFile:
     category_of = _positions([(i, item.id) for i, item in categories], "categories", result.problems)
     result.file_names = [item.file_name for _, item in images]
     result.sizes = [(_side(item.height), _side(item.width)) for _, item in images]
+    result.problems += [
+        Problem(0, f"images[{i}]: states a size of {item.width:g} x {item.height:g}, which no picture has")
+        for i, item in images
+        if item.width is not None and item.height is not None and max(item.width, item.height) >= MAX_SIDE
+    ]
     result.categories = [item.name.strip() for _, item in categories]
+    result.category_ids = [item.id for _, item in categories]
     _take_boxes(file.annotations, image_of, category_of, result)
     return result
 
@@ -114,7 +122,7 @@ def _decode(
             items.append((i, decoder.decode(text)))
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             where = place(i)
-            problems.append(Problem(0 if where else -1 - i, where + _reason(error)))
+            problems.append(Problem(0 if where else -1 - i, where + reason_of(error)))
     return items
 
 
@@ -171,7 +179,7 @@ def _side(value: float | None) -> int:
     return int(value) if value is not None and 0 < value < MAX_SIDE else 0
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """What msgspec says, for people who have not heard of it."""
     text, _, path = str(error).partition(" - at `$")
     if match := re.search(r"missing required field `(\w+)`", text):
@@ -181,11 +189,11 @@ def _reason(error: Exception) -> str:
     return (f"{key}: " if key else "") + text[:1].lower() + text[1:]
 
 
-def _broken(error: Exception, content: bytes) -> Problem:
-    """The problem of a file that cannot be decoded at all."""
+def json_problem(error: Exception, content: bytes, kind: str) -> Problem:
+    """The problem of a file that cannot be decoded at all; ``kind`` says what it should be."""
     text = str(error)
     if isinstance(error, msgspec.ValidationError):
-        return Problem(1, f"is not a COCO detection file: {_reason(error)}")
+        return Problem(1, f"is not {kind}: {reason_of(error)}")
     if not content.strip():
         return Problem(1, "is empty")
     at = re.search(r" \(byte (\d+)\)", text)

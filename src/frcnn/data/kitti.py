@@ -1,7 +1,9 @@
 """KITTI object detection (Geiger et al., CVPR 2012): one label file of 15 columns for each picture.
 
 ``label_2/X.txt`` belongs to ``image_2/X.png``, both below ``training/`` or in the given folder. ``testing/``
-has no labels and is left out.
+has no labels and is left out. The lists of ``ImageSets``, beside or inside ``training/``, are splits; a
+``test`` list means the pictures of ``testing/`` where these are there, or where it shares pictures with
+another list, because the numbers of both begin at 0.
 
 Columns: type, truncated (0..1), occluded (0..3), alpha, left, top, right, bottom, height, width, length, x,
 y, z, rotation. Boxes are 0-based pixels with decimals and are taken as they are, as half-open: the right
@@ -22,6 +24,7 @@ from numpy.typing import NDArray
 from frcnn.data.assemble import Reading, Record
 from frcnn.data.findings import Finding, Problem
 from frcnn.data.layout import PictureIndex, Tree, read_lines
+from frcnn.data.lists import lists_of_names
 from frcnn.data.pairing import picture_of
 from frcnn.data.sample import DataError
 
@@ -80,7 +83,27 @@ def read(tree: Tree) -> Reading:
     for file in (f for f in tree.files if f.startswith(f"{above}label_2/")):
         findings += _read_file(tree.root, file, index, of_picture)
     records = [of_picture.get(p) or Record(p) for p in pictures]
-    return Reading(tree.root, records, findings=findings, flag="dontcare", classless=frozenset({DONT_CARE}))
+    listed, missing = _read_lists(tree, above, index)
+    position = {picture: i for i, picture in enumerate(pictures)}
+    splits = {name: [position[p] for p in members] for name, members in listed.items()}
+    classless = frozenset({DONT_CARE})
+    return Reading(tree.root, records, splits, [*findings, *missing], "dontcare", classless)
+
+
+def _read_lists(tree: Tree, above: str, index: PictureIndex) -> tuple[dict[str, list[str]], list[Finding]]:
+    """The splits that ``ImageSets`` lists, and what is wrong with the lists."""
+    outer = above.rstrip("/").rpartition("/")[0]
+    folders = [f"{above}ImageSets", f"{outer}/ImageSets".lstrip("/")]
+    files = [f for f in tree.files if f.endswith(".txt") and f.rpartition("/")[0] in folders]
+    splits, missing = lists_of_names(tree, files, index)
+    others = {p for name, members in splits.items() if name != "test" for p in members}
+    elsewhere = any(re.search(r"(?:^|/)testing/", p) for p in tree.pictures)
+    if "test" not in splits or not (elsewhere or others & set(splits["test"])):
+        return splits, missing
+    del splits["test"]
+    place = next(str(tree.root / f) for f in files if f.endswith("/test.txt"))
+    note = Finding("D12", "note", "lists pictures of testing/, which have no labels", place, 0, "not a split")
+    return splits, [*(f for f in missing if f.splits != ("test",)), note]
 
 
 def _others(tree: Tree, count: int, used: str) -> list[Finding]:

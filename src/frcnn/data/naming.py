@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from frcnn.data.findings import Finding
+from frcnn.data.findings import Finding, Severity
 from frcnn.data.sample import DataError, Dataset, did_you_mean
 
 ALL_OTHERS = "*"
+SHOWN = 8
 
 
 def class_list(classes: str | Sequence[str]) -> tuple[str, ...]:
@@ -44,15 +45,43 @@ def new_names(written: Iterable[str], rename: Mapping[str, str]) -> dict[str, st
     return {name: rename.get(name, rename.get(ALL_OTHERS, name)).strip() for name in sorted(written)}
 
 
-def rename_findings(written: Iterable[str], rename: Mapping[str, str]) -> list[Finding]:
+def chosen_names(
+    renamed: Mapping[str, str], classes: Sequence[str], counts: Mapping[str, int]
+) -> tuple[dict[str, str], list[Finding]]:
+    """The names whose boxes are used.
+
+    Args:
+        renamed: of ``new_names``.
+        classes: ``data.classes``; empty: all.
+        counts: boxes of every name as written.
+
+    Returns:
+        What is used of ``renamed``, and a note about every class that is left out.
+    """
+    wanted = {name.strip() for name in classes}
+    used = {old: new for old, new in renamed.items() if not wanted or new in wanted}
+    action = "left out, their pixels count as background; merge a class into another with data.rename"
+    found = [
+        Finding(
+            "D07", "note", f'class "{old}" with {counts[old]} boxes is not in data.classes', action=action
+        )
+        for old in renamed
+        if old not in used
+    ]
+    return used, found
+
+
+def rename_findings(
+    written: Iterable[str], rename: Mapping[str, str], absent: Severity = "error"
+) -> list[Finding]:
     """D07: names to be changed that the annotations do not have."""
     known = list(written)
     return [
         Finding(
             "D07",
-            "warn",
+            absent,
             f'data.rename: no class "{old}" in the annotations{did_you_mean(old, known)}',
-            action="nothing is renamed; correct the name where one was meant",
+            action="nothing is renamed; correct the name, or take it out",
         )
         for old in rename
         if old not in known and old != ALL_OTHERS
@@ -60,7 +89,10 @@ def rename_findings(written: Iterable[str], rename: Mapping[str, str]) -> list[F
 
 
 def unknown_classes(
-    places: Iterable[tuple[str, str, int]], names: Sequence[str], renamed: Mapping[str, str]
+    places: Iterable[tuple[str, str, int]],
+    names: Sequence[str],
+    renamed: Mapping[str, str],
+    absent: Severity = "error",
 ) -> list[Finding]:
     """D07: boxes of classes that are not in the class list, and what the list names in vain.
 
@@ -68,6 +100,7 @@ def unknown_classes(
         places: name as written, file and line of every box.
         names: the class list.
         renamed: of ``new_names``.
+        absent: how grave it is that the list names a class in vain.
     """
     action = "correct the annotation, or add the name to the class list"
     unknown = {old: new for old, new in renamed.items() if new not in set(names)}
@@ -82,12 +115,22 @@ def unknown_classes(
         for name, path, line in (places if texts else ())
         if name in texts
     ]
-    for name in (n for n in names if n not in renamed.values()):
-        hint = did_you_mean(name, unknown.values())
-        if hint:
-            message = f'class "{name}" is in the class list and not in the annotations{hint}'
-            found.append(Finding("D07", "error", message, action="correct the class list"))
+    known = sorted(set(renamed.values()))
+    for name in (n for n in names if n not in known):
+        hint = did_you_mean(name, unknown.values()) or did_you_mean(name, known)
+        hint = hint or (f"; they have {', '.join(known[:SHOWN])}{', ...' if len(known) > SHOWN else ''}")
+        message = f'class "{name}" is in the class list and not in the annotations{hint}'
+        found.append(Finding("D07", absent, message, action="correct the class list"))
     return found
+
+
+def source_numbers(dataset: Dataset) -> list[str]:
+    """For every class the numbers that the files have for its names; "-" where the format has none."""
+    ids = dataset.source_ids
+    names = [[name] if name in ids else [] for name in dataset.classes]
+    for own, old in zip(names, sources(dataset), strict=True):
+        own += [name for name in old if name in ids and name not in own]
+    return [", ".join(ids[name] for name in own) or "-" for own in names]
 
 
 def sources(dataset: Dataset) -> list[list[str]]:

@@ -2,71 +2,126 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from frcnn.config import DataConfig
-from frcnn.data import coco, kitti, pennfudan, voc
+from frcnn.config.data import FormatChoice
+from frcnn.data import coco, csvfile, kitti, labelme, pennfudan, voc, yolo
 from frcnn.data.assemble import Reading, assemble
-from frcnn.data.findings import CheckReport, Finding
+from frcnn.data.findings import CheckReport, Finding, Severity
 from frcnn.data.layout import Tree, scan
 from frcnn.data.sample import DataError, Dataset
 
 
 class Format(NamedTuple):
-    """A kind of data set: whether a folder looks like it, and how it is read."""
+    """A kind of data set: its name and key, what a folder of it looks like, and how it is read."""
 
     name: str
+    key: FormatChoice
+    looks_like: str
     detects: Callable[[Tree], bool]
     read: Callable[[Tree], Reading]
 
 
 FORMATS = [
-    Format("KITTI", kitti.detects, kitti.read),
-    Format("Penn-Fudan", pennfudan.detects, pennfudan.read),
-    Format("Pascal VOC", voc.detects, voc.read),
-    Format("COCO", coco.detects, coco.read),
+    Format("KITTI", "kitti", "label_2/*.txt beside image_2/", kitti.detects, kitti.read),
+    Format("Penn-Fudan", "pennfudan", "Annotation/*.txt and PNGImages/", pennfudan.detects, pennfudan.read),
+    Format("Pascal VOC", "voc", "*.xml", voc.detects, voc.read),
+    Format("COCO", "coco", "*.json with images, annotations and categories", coco.detects, coco.read),
+    Format("YOLO", "yolo", "data.yaml, *.data, or labels/*.txt beside images/", yolo.detects, yolo.read),
+    Format("LabelMe", "labelme", "*.json with shapes", labelme.detects, labelme.read),
+    Format("CSV", "csv", "*.csv with columns for path, box and class", csvfile.detects, csvfile.read),
 ]
-"""In the order in which they are tried: those with folders of their own first."""
 
 
 def read_dataset(
-    path: str | Path, classes: str | Sequence[str] | None = None, config: DataConfig | None = None
+    path: str | Path,
+    classes: str | Sequence[str] | None = None,
+    config: DataConfig | None = None,
+    absent: Severity = "error",
 ) -> tuple[Dataset, list[Finding]]:
     """Read a whole data set and everything that was found while reading; see ``check.load_checked`` for the
     checked one.
 
+    Args:
+        path: its folder.
+        classes: the class list; None: ``data.classes``, or the names of all annotations.
+        config: how it is read; None: the defaults.
+        absent: how grave a class is that is asked for and that the annotations do not have.
+
     Raises:
-        DataError: when there is no folder, no picture, or no annotation of a known format.
+        DataError: when there is no folder, no picture, no annotation of a known format, or annotations of
+            several formats.
     """
-    tree = scan(path)
+    config = config or DataConfig()
+    tree = scan(path, config.links)
     if not tree.files:
+        if tree.outward:
+            finding = _outward(tree)[0]
+            raise DataError(f"{finding}; {finding.action}")
         raise DataError(
             f"{path}: the folder is empty; give the folder that holds the pictures and annotations"
         )
+    kind, findings = choose_format(tree, config.format)
+    dataset, found = assemble(kind.read(tree), classes, config, absent)
+    return replace(dataset, format=kind.name), [*found, *findings, *_outward(tree)]
+
+
+def choose_format(tree: Tree, wanted: FormatChoice = "auto") -> tuple[Format, list[Finding]]:
+    """The format of a data set, and a note where it is not the wanted one.
+
+    Args:
+        tree: its files.
+        wanted: ``data.format``, which decides between several.
+
+    Raises:
+        DataError: when it looks like none, or like several and none of them is wanted.
+    """
     kinds = [kind for kind in FORMATS if kind.detects(tree)]
+    chosen = [kind for kind in kinds if kind.key == wanted]
+    if len(kinds) == 1 and not chosen and wanted != "auto":
+        message = f"data.format={wanted} has no effect: {kinds[0].name} is all that is here"
+        return kinds[0], [Finding("D09", "note", message, str(tree.root), 0, f"{kinds[0].name} is read")]
+    if len(kinds) == 1:
+        return kinds[0], []
+    if chosen:
+        others = " and ".join(kind.name for kind in kinds if kind.key != wanted)
+        message = f"holds {others} annotations, too"
+        return chosen[0], [
+            Finding("D09", "note", message, str(tree.root), 0, f"only {chosen[0].name} is read")
+        ]
     if kinds:
-        dataset, findings = assemble(kinds[0].read(tree), classes, config)
-        return dataset, [*findings, *_other_formats(kinds, tree)]
+        found = " and ".join(f"{kind.name} ({kind.looks_like})" for kind in kinds)
+        choices = " or ".join(f"--set data.format={kind.key}" for kind in kinds)
+        raise DataError(
+            f"{tree.root}: may be {found}; say which one to read with {choices}, or give the folder of one"
+        )
+    looked = ", ".join(f"{kind.name} ({kind.looks_like})" for kind in FORMATS)
     if not tree.pictures:
-        raise DataError(f"{path}: no pictures and no annotations here; give the folder that holds both")
-    known = ", ".join(kind.name for kind in FORMATS)
+        raise DataError(
+            f"{tree.root}: no pictures and no annotations here; looked for {looked}; give the folder that "
+            "holds both"
+        )
     raise DataError(
-        f"{path}: holds pictures ({len(tree.pictures)}) and no annotations of a known format ({known}); "
-        "give the folder that holds the pictures and their annotations"
+        f"{tree.root}: holds pictures ({len(tree.pictures)}) and no annotations of a known format; looked "
+        f"for {looked}; give the folder that holds the pictures and their annotations"
     )
 
 
-def _other_formats(kinds: Sequence[Format], tree: Tree) -> list[Finding]:
-    """A note where a folder looks like several formats."""
-    if len(kinds) == 1:
-        return []
-    others = " and ".join(kind.name for kind in kinds[1:])
-    message = f"holds {kinds[0].name} and {others} annotations"
-    return [Finding("D09", "note", message, str(tree.root), 0, f"only {kinds[0].name} is read")]
+def _outward(tree: Tree) -> list[Finding]:
+    """Links that lead out of the data set, which are not followed."""
+    action = "copy it here, make it a hard link, or allow such links with --set data.links=follow"
+    return [
+        Finding("D12", "error", f"is a link to {os.path.realpath(tree.root / name)}, outside the data set",
+                str(tree.root / name), 0, action)
+        for name in tree.outward
+    ]  # fmt: skip
 
 
 def open_dataset(
@@ -74,6 +129,7 @@ def open_dataset(
     split: str | None = None,
     classes: str | Sequence[str] | None = None,
     config: DataConfig | None = None,
+    absent: Severity = "error",
 ) -> Dataset:
     """Open a data set for looking at it; boxes are as annotated, bad ones too.
 
@@ -82,16 +138,17 @@ def open_dataset(
         split: one of its splits; None: all pictures.
         classes: the class list; None: the sorted names of all annotations, whatever the split.
         config: policies; None: the defaults.
+        absent: how grave a class is that is asked for and that the annotations do not have.
 
     Returns:
-        The data set; ``d[i]`` is a ``Sample``.
+        The data set; ``d[i]`` is a ``Sample``, ``d.format`` says what was found.
 
     Raises:
         DataError: when something is missing or cannot be read, with file and line of everything that was
         found; for a split that does not exist or is empty.
     """
     config = config or DataConfig()
-    dataset, findings = read_dataset(path, classes, config)
+    dataset, findings = read_dataset(path, classes, config, absent)
     whole = dataset
     if split is not None:
         dataset = pick_split(dataset, split)

@@ -21,7 +21,8 @@ import numpy as np
 from frcnn.data import vocxml
 from frcnn.data.assemble import Reading, Record
 from frcnn.data.findings import Finding, Problem
-from frcnn.data.layout import SPLIT_NAMES, PictureIndex, Tree, base_name, data_set_root
+from frcnn.data.layout import SMALL, PictureIndex, Tree, data_set_root, folder_splits, read_bytes
+from frcnn.data.lists import lists_of_names
 from frcnn.data.pairing import picture_of
 from frcnn.data.sample import DataError
 
@@ -50,7 +51,7 @@ def read(tree: Tree) -> Reading:
     files = tuple(f for f in files if f.startswith("Annotations/")) or files
     index = PictureIndex(pictures)
     listed, findings = _read_lists(tree, index)
-    splits = listed or _folder_splits(pictures)
+    splits = listed or folder_splits(pictures)
     of_picture: dict[str, Record] = {}
     for file in files:
         findings += _read_file(tree.root, file, index, of_picture, set(listed))
@@ -70,7 +71,7 @@ def _read_file(
     """Read one XML file into ``of_picture``."""
     place = str(root / file)
     try:
-        content = vocxml.parse((root / file).read_bytes())
+        content = vocxml.parse(read_bytes(root / file, SMALL))
     except OSError as error:
         content = vocxml.VocFile(problems=(Problem(0, f"cannot be read ({error.strerror})"),))
     if content.root not in ("", "annotation"):
@@ -95,25 +96,9 @@ def _read_file(
         content.difficult,
         content.lines,
         content.truncated.astype(np.float32),
+        content.occluded.astype(np.int8),
     )
     return findings
-
-
-def _folder_splits(pictures: Sequence[str]) -> dict[str, list[str]]:
-    splits: dict[str, list[str]] = {}
-    for picture in pictures:
-        for part in picture.split("/")[:-1]:
-            if part.lower() in SPLIT_NAMES:
-                splits.setdefault(SPLIT_NAMES[part.lower()], []).append(picture)
-                break
-    return splits
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig", errors="surrogateescape")
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
 
 
 def _read_lists(tree: Tree, index: PictureIndex) -> tuple[dict[str, list[str]], list[Finding]]:
@@ -121,25 +106,11 @@ def _read_lists(tree: Tree, index: PictureIndex) -> tuple[dict[str, list[str]], 
     texts = [f for f in tree.files if f.endswith(".txt")]
     lists = [f for f in texts if re.fullmatch(r"ImageSets/Main/[^/]+", f)]
     lists = lists or [f for f in texts if re.fullmatch(r"ImageSets/[^/]+", f)]
-    splits: dict[str, list[str]] = {}
-    missing: dict[str, tuple[str, int, list[str]]] = {}
-    for file in lists:
-        text = _read_text(tree.root / file)
-        lines = [line.strip() for line in text.splitlines()]
-        if _CLASS_FILE.match(file) and lines and all(_FLAG_LINE.match(line) for line in lines if line):
-            continue  # "aeroplane_train.txt": which pictures show a class; the annotations say that already
-        split = base_name(file).removesuffix(".txt")
-        splits[split] = []
-        for number, name in enumerate(lines, 1):
-            matches = index.candidates(name) if name else []
-            if len(matches) == 1:
-                splits[split].append(matches[0])
-            elif name:
-                missing.setdefault(name, (file, number, []))[2].append(split)
-        splits[split] = list(dict.fromkeys(splits[split]))
-    findings = [
-        Finding("D12", "error", f'lists "{name}", which is not a picture here', str(tree.root / file), line,
-                "add the picture, or take the name off the list", tuple(names))
-        for name, (file, line, names) in missing.items()
-    ]  # fmt: skip
-    return splits, findings
+    return lists_of_names(tree, lists, index, _is_class_list)
+
+
+def _is_class_list(file: str, lines: Sequence[str]) -> bool:
+    """Whether it is like "aeroplane_train.txt", which pictures show a class; the annotations say that."""
+    return bool(
+        _CLASS_FILE.match(file) and any(lines) and all(_FLAG_LINE.match(line) for line in lines if line)
+    )

@@ -21,6 +21,8 @@ from frcnn.data.sample import Bools, Floats
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _YES = {"1", "true", "yes"}
+MAX_SIDE = 2**31
+"""A picture cannot be so high or wide."""
 
 
 class _Object(NamedTuple):
@@ -40,6 +42,7 @@ class VocFile:
         corners: (g, 4) float64, xmin, ymin, xmax, ymax as written.
         difficult: (g,) bool.
         truncated: (g,) bool.
+        occluded: (g,) bool.
         lines: (g,) int32.
         problems: what could not be read.
     """
@@ -51,6 +54,7 @@ class VocFile:
     corners: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 4)))
     difficult: Bools = field(default_factory=lambda: np.zeros(0, bool))
     truncated: Bools = field(default_factory=lambda: np.zeros(0, bool))
+    occluded: Bools = field(default_factory=lambda: np.zeros(0, bool))
     lines: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
     problems: tuple[Problem, ...] = ()
 
@@ -119,12 +123,16 @@ def _understand(target: _Target) -> VocFile:
     good = [item for item, reason in zip(target.objects, reasons, strict=True) if not reason]
     result.names = tuple(values["name"] for _, values in good)
     result.corners = np.asarray([[float(v[c]) for c in _CORNERS] for _, v in good], np.float64).reshape(-1, 4)
-    result.difficult = np.asarray([_is_true(values.get("difficult", "")) for _, values in good], bool)
-    result.truncated = np.asarray([_is_true(values.get("truncated", "")) for _, values in good], bool)
+    result.difficult, result.truncated, result.occluded = (
+        np.asarray([_is_true(values.get(flag, "")) for _, values in good], bool)
+        for flag in ("difficult", "truncated", "occluded")
+    )
     result.lines = np.asarray([line for line, _ in good], np.int32)
     result.problems = tuple(
         Problem(item.line, reason) for item, reason in zip(target.objects, reasons, strict=True) if reason
     )
+    if huge := _huge_size(general):
+        result.problems = (Problem(1, huge), *result.problems)
     return result
 
 
@@ -149,12 +157,24 @@ def _is_true(text: str) -> bool:
         return text.lower() in _YES
 
 
+def _huge_size(general: dict[str, str]) -> str:
+    """What is wrong with a stated size that no picture can have."""
+    for side in ("width", "height"):
+        try:
+            huge = float(general.get(side, "0")) >= MAX_SIDE
+        except ValueError:
+            huge = False
+        if huge:
+            return f"states a {side} of {general[side][:40]} pixels, which no picture has"
+    return ""
+
+
 def _declared_size(general: dict[str, str]) -> tuple[int, int]:
     try:
         height, width = (int(float(general[k])) for k in ("height", "width"))
     except (KeyError, ValueError, OverflowError):
         return 0, 0
-    return (height, width) if 0 < height < 2**31 and 0 < width < 2**31 else (0, 0)
+    return (height, width) if 0 < height < MAX_SIDE and 0 < width < MAX_SIDE else (0, 0)
 
 
 def from_one_based(corners: NDArray[np.float64]) -> Floats:

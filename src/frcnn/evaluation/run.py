@@ -221,7 +221,7 @@ def evaluate(
     detector = _detector(model)
     rule = choose_protocol(detector.config.detector, protocol)
     if isinstance(data, str | Path):
-        dataset = open_dataset(data, split, config=detector.config.data)
+        dataset = open_dataset(data, split, config=detector.config.data, absent="warn")
     else:
         dataset = data if split is None else data.subset(split)
     if not len(dataset):
