@@ -25,6 +25,7 @@ from frcnn.commands.evaluate import evaluate
 from frcnn.commands.fetch import fetch
 from frcnn.commands.predict import predict
 from frcnn.commands.recipes import recipes
+from frcnn.commands.show import show
 from frcnn.commands.train import train
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -41,6 +42,7 @@ app.command()(train)
 app.command("eval")(evaluate)
 app.command()(predict)
 app.command()(check)
+app.command()(show)
 app.command()(recipes)
 app.command()(fetch)
 app.command()(demo)

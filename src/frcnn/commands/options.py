@@ -46,6 +46,22 @@ class ProtocolChoice(StrEnum):
     recall = "recall"
 
 
+class AugmentChoice(StrEnum):
+    """Named ways to vary training pictures."""
+
+    none = "none"
+    light = "light"
+    strong = "strong"
+    aerial = "aerial"
+    inspection = "inspection"
+
+
+class AnchorsChoice(StrEnum):
+    """Where anchors come from."""
+
+    auto = "auto"
+
+
 class LabelFormat(StrEnum):
     """Labels that annotation tools read."""
 
@@ -87,7 +103,7 @@ Recipe = Annotated[str | None, _option(f"One of {', '.join(RECIPES)}; default {D
 RecipeName = Annotated[
     str | None, typer.Argument(help="A recipe: print its whole configuration as YAML.", show_default=False)
 ]
-SizeRecipe = Annotated[str, _option("Whose picture size decides what is too small.")]
+SizeRecipe = Annotated[str, _option("Whose picture size and anchors the objects are compared with.")]
 Config = Annotated[Path | None, _option("Configuration as YAML.", metavar="FILE")]
 Settings = Annotated[
     list[str] | None,
@@ -150,7 +166,23 @@ BadBoxesOption = Annotated[
     BadBoxes | None, _option("Boxes without area, not finite or outside: stop, or leave them out.")
 ]
 BadImageOption = Annotated[BadImage | None, _option("Pictures that cannot be read: stop, or leave them out.")]
-Decode = Annotated[bool, _option("Decode every picture completely.", "--decode")]
+Augment = Annotated[
+    AugmentChoice | None, _option("How pictures are varied; default: as the recipe says.", "--aug")
+]
+Tile = Annotated[int | None, _at_least(0, "Cut pictures into tiles of this side; 0: whole pictures.")]
+Overlap = Annotated[
+    float | None, _option("Share of a tile that its neighbours have in common; 0.05 to 0.75.")
+]
+ShowSeed = Annotated[int, _at_least(0, "Of the choice of pictures and their variation.")]
+SheetOut = Annotated[Path, _option("The sheet, a picture file.", metavar="FILE")]
+Decode = Annotated[
+    bool, _option("Decode every picture completely, and look for pictures that look alike.", "--decode")
+]
+Strict = Annotated[bool, _option("Warnings are errors.", "--strict")]
+FittedAnchors = Annotated[
+    AnchorsChoice | None,
+    _option("auto: fit the anchors' sizes and ratios to the data, and print how to set them."),
+]
 
 Device = Annotated[str, _option("auto, cpu, cuda, cuda:1 or mps.")]
 Devices = Annotated[int, _at_least(1, "Number of devices that share a step.")]
@@ -176,6 +208,7 @@ Resume = Annotated[
 Out = Annotated[Path, _option("Where results are written.", metavar="FOLDER")]
 OutOrNot = Annotated[Path | None, _option("Write evaluation.json and classes.csv there.", metavar="FOLDER")]
 AsJson = Annotated[bool, _option("Print JSON.", "--json")]
+HtmlFile = Annotated[Path | None, _option("Write a page with pictures of what was found.", "--html", "FILE")]
 JsonFile = Annotated[
     str | None, _option("Write everything that was found as JSON; - is stdout.", "--json", "FILE")
 ]

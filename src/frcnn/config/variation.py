@@ -90,6 +90,18 @@ class VariationConfig(Section):
     hue: float = Field(0.0, ge=0, le=0.5)
     """Largest turn of the colours, as a share of the colour circle."""
 
+    def describe(self) -> str:
+        """The parts that are on, with their keys; ``nothing is varied`` where none is."""
+        parts: list[str] = []
+        for name in VARIED:
+            value = getattr(self, name)
+            if isinstance(value, tuple) and name.endswith("jitter"):
+                parts += [] if value == (1, 1) else [f"{name} {value[0]:g} to {value[1]:g}"]
+            elif value:
+                shown = ", ".join(map(str, value)) if isinstance(value, tuple) else f"{value:g}"
+                parts.append(f"{name} {shown}")
+        return "; ".join(parts) or "nothing is varied"
+
     @model_validator(mode="before")
     @classmethod
     def _fill(cls, values: Any) -> Any:

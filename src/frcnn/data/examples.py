@@ -25,9 +25,11 @@ from frcnn.data.transforms import (
     Variation,
     draw_variation,
     orient_boxes,
+    orient_image,
     resize_boxes,
     sample_generator,
     vary_image,
+    vary_light,
 )
 from frcnn.data.views import View, finished, paint, plain_view
 
@@ -137,11 +139,11 @@ class Examples(TorchDataset[Example | Failure]):
         def read(least: Size | None) -> Image.Image:
             wanted = None if least is None else _turned(least, turned)
             if view is None:
-                image = self._decoded(sample, wanted)
-            else:
-                red, green, blue = (round(255 * mean) for mean in spec.mean)
-                image = paint(view, wanted or frame, self._other, (red, green, blue))
-            return vary_image(image, variation)
+                return vary_image(self._decoded(sample, wanted), variation)
+            red, green, blue = (round(255 * mean) for mean in spec.mean)
+            colour = partial(vary_light, variation=variation)
+            image = paint(view, wanted or frame, self._other, (red, green, blue), colour)
+            return orient_image(image, variation.flip, variation.turns)
 
         return self._prepare(_turned(frame, turned), spec, scale, read)
 

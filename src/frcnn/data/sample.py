@@ -61,7 +61,8 @@ class Pictures:
         modes: (n,) str, Pillow's mode of the file ("RGB", "L", "I;16", ...).
         file_bytes: (n,) int64, size of the file.
         windows: (n, 4) int32, which part of the file each picture is (x1, y1, x2, y2), where pictures are cut
-            into tiles; its ``sizes`` and boxes are those of the tile. (0, 4): whole files.
+            into tiles; its ``sizes`` and boxes are those of the tile. A row of zeros is a whole file; (0, 4):
+            all are.
     """
 
     paths: Packed
@@ -238,7 +239,7 @@ class Dataset:
         if not len(self.pictures.windows):
             return None
         x1, y1, x2, y2 = self.pictures.windows[index].tolist()
-        return x1, y1, x2, y2
+        return (x1, y1, x2, y2) if x2 else None
 
     def __iter__(self) -> Iterator[Sample]:
         return (self[i] for i in range(len(self)))

@@ -105,7 +105,11 @@ def scale_jitter(limits: tuple[float, float], generator: np.random.Generator) ->
 
 def vary_image(image: Image.Image, variation: Variation) -> Image.Image:
     """Apply a variation to an RGB picture; a new picture, or the same object where nothing is to do."""
-    image = orient_image(image, variation.flip, variation.turns)
+    return vary_light(orient_image(image, variation.flip, variation.turns), variation)
+
+
+def vary_light(image: Image.Image, variation: Variation) -> Image.Image:
+    """The part of a variation that changes colours."""
     light = (variation.brightness, variation.contrast, variation.saturation)
     return photometric(image, *light) if variation.hue is None else recolour(image, *light, variation.hue)
 

@@ -146,8 +146,25 @@ def finished(view: View, least: float) -> tuple[Sample, Floats | None]:
     return sample, given if given is None else given[_areas(given) > 0]
 
 
-def paint(view: View, size: Size, read: Read, ground: tuple[int, int, int]) -> Image.Image:
-    """The pixels of a view at ``size``, an RGB picture on the colour ``ground``."""
+def paint(
+    view: View,
+    size: Size,
+    read: Read,
+    ground: tuple[int, int, int],
+    colour: Callable[[Image.Image], Image.Image],
+) -> Image.Image:
+    """The pixels of a view.
+
+    Args:
+        view: what is shown.
+        size: of the result; it has the view's shape.
+        read: gives the pictures.
+        ground: colour where there is none.
+        colour: varies the colours of each piece; the ground stays as it is.
+
+    Returns:
+        An RGB picture.
+    """
     picture = Image.new("RGB", size[::-1], ground)
     ratio = np.tile(np.divide(size, view.size)[::-1], 2)
     for patch in view.patches:
@@ -166,7 +183,7 @@ def paint(view: View, size: Size, read: Read, ground: tuple[int, int, int]) -> I
             continue
         left, top, right, bottom = window.tolist()
         piece = source.resize((x2 - x1, y2 - y1), Image.Resampling.BILINEAR, (left, top, right, bottom))
-        picture.paste(piece, (x1, y1), _soft_mask((y2 - y1, x2 - x1), patch.soft * ratio))
+        picture.paste(colour(piece), (x1, y1), _soft_mask((y2 - y1, x2 - x1), patch.soft * ratio))
     return picture
 
 

@@ -149,6 +149,16 @@ def normalise(batch: ImageBatch, spec: PreprocessConfig) -> ImageBatch:
     return replace(batch, pixels=floats.masked_fill_(~inside, 0.0))
 
 
+def to_uint8(images: ImageBatch, index: int, spec: PreprocessConfig) -> np.ndarray:
+    """One picture of a batch as the network sees it, without padding and normalisation -> (h, w, 3) uint8."""
+    height, width = (int(side) for side in images.sizes[index].tolist())
+    pixels = images.pixels[index, :, :height, :width].permute(1, 2, 0).cpu()
+    if not pixels.is_floating_point():
+        return pixels.numpy()
+    restored = pixels * pixels.new_tensor(spec.std) + pixels.new_tensor(spec.mean)
+    return np.asarray((restored * 255).round().clamp(0, 255).byte().numpy())
+
+
 def _channels(values: Sequence[float], like: Tensor) -> Tensor:
     """(3, 1, 1) float32, filled on the device of ``like``: a copy from the host would wait for the device."""
     return torch.cat([torch.full((1, 1, 1), v, dtype=torch.float32, device=like.device) for v in values])

@@ -5,27 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from frcnn.config import PreprocessConfig
 from frcnn.data.image import read_image
 from frcnn.data.loader import Batch
 from frcnn.drawing import annotate
-from frcnn.structures import Detections, ImageBatch
+from frcnn.model.preprocess import to_uint8
+from frcnn.structures import Detections
 
 TRAIN_PICTURES = 8
 VAL_PICTURES = 8
-
-
-def to_uint8(images: ImageBatch, index: int, spec: PreprocessConfig) -> NDArray[np.uint8]:
-    """One picture of a batch as the network sees it, without padding and normalisation -> (h, w, 3) uint8."""
-    height, width = (int(side) for side in images.sizes[index].tolist())
-    pixels = images.pixels[index, :, :height, :width].permute(1, 2, 0).cpu()
-    if not pixels.is_floating_point():
-        return pixels.numpy()
-    restored = pixels * pixels.new_tensor(spec.std) + pixels.new_tensor(spec.mean)
-    return np.asarray((restored * 255).round().clamp(0, 255).byte().numpy())
 
 
 def save_training_batch(
