@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from frcnn.commands import options
+from frcnn.commands.errors import CommandError
 from frcnn.commands.setup import (
     DEFAULT_RECIPE,
     base_config,
@@ -32,9 +33,14 @@ def check(
     bad_boxes: options.BadBoxesOption = None,
     on_bad_image: options.BadImageOption = None,
     settings: options.Settings = None,
+    anchors: options.FittedAnchors = None,
+    strict: options.Strict = False,
     json_file: options.JsonFile = None,
+    html_file: options.HtmlFile = None,
 ) -> None:
-    """Look for faults in a data set; exit code 2 if there are errors."""
+    """Look for faults in a data set, and at its objects as a network sees them; exit code 2 if there are
+    errors.
+    """
     config = base_config(recipe, None) or named_recipe(DEFAULT_RECIPE)
     policies = settings_of(
         {
@@ -44,35 +50,50 @@ def check(
         }
     )
     config = with_settings(config, [*policies, *size_settings(config, min_size), *(settings or ())])
+    if anchors is not None and config.detector == "fcos":
+        raise CommandError(
+            f"--anchors: recipe {config.recipe} has points instead of anchors; leave it out", 2
+        )
     from frcnn.data.check import load_checked
+    from frcnn.report.check_page import write_check_page
+    from frcnn.survey.document import as_text, document
+    from frcnn.survey.lines import survey_lines
+    from frcnn.survey.survey import survey
 
     dataset, report = load_checked(data, split, config=config, decode=decode, clean=False)
+    report = report.strict() if strict else report
+    found = survey(dataset, config, fit=anchors is not None)
+    if html_file is not None:
+        write_check_page(html_file, dataset, report, found, config)
+    text = as_text(document(dataset, report, found, config, decode)) if json_file else ""
     if json_file == "-":
-        typer.echo(report.to_json())
+        typer.echo(text)
     else:
         if json_file is not None:
-            write_text(json_file, report.to_json() + "\n")
-        typer.echo("\n".join([*class_table(dataset), report.format()]))
+            write_text(json_file, text + "\n")
+        typer.echo("\n".join([*class_table(dataset), *survey_lines(found), report.format()]))
     if report.errors:
         raise typer.Exit(2)
 
 
 def class_table(dataset: Dataset) -> list[str]:
-    """One line a class: id, name, pictures that show it, boxes; then the splits.
+    """The format, then a line a class: id, name, its number in the files, pictures that show it, boxes; then
+    the splits.
 
     Beside a class that was renamed stand its names in the annotations.
     """
-    from frcnn.data.naming import shown_names
+    from frcnn.data.naming import shown_names, source_numbers
 
-    rows = [("id", "name", "pictures", "boxes")]
-    counts = zip(
-        shown_names(dataset), dataset.class_images().tolist(), dataset.class_counts().tolist(), strict=True
-    )
-    rows += [(str(k), name, str(images), str(boxes)) for k, (name, images, boxes) in enumerate(counts)]
+    rows = [("id", "name", "source-id", "pictures", "boxes")]
+    images, boxes = dataset.class_images().tolist(), dataset.class_counts().tolist()
+    counts = zip(shown_names(dataset), source_numbers(dataset), images, boxes, strict=True)
+    rows += [
+        (str(k), name, number, str(images), str(boxes))
+        for k, (name, number, images, boxes) in enumerate(counts)
+    ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        f"{row[0]:>{widths[0]}}  {row[1]:<{widths[1]}}  {row[2]:>{widths[2]}}  {row[3]:>{widths[3]}}"
-        for row in rows
+    lines = [f"format: {dataset.format}"] + [
+        "  ".join(f"{cell:{'<' if k == 1 else '>'}{widths[k]}}" for k, cell in enumerate(row)) for row in rows
     ]
     splits = ", ".join(f"{name} {len(rows)}" for name, rows in dataset.splits.items())
     return [*lines, f"splits: {splits or 'none'}"]

@@ -55,7 +55,7 @@ def _odd_pictures(dataset: Dataset, counts: Ints, what: str, named: Bools) -> It
     far = _deviations(counts, shows)
     share = f"{100 * shows.mean():.1f}".removesuffix(".0")
     for i in np.flatnonzero((~shows | (np.abs(far) > FAR)) & ~named):
-        usual = f"{share} % of the pictures have some, {middle:g} in the middle"
+        usual = f"{share} % of the pictures show some, {middle:g} at the median"
         severity: Severity = "note"
         if not shows[i]:
             severity, message = "warn", f"has no {what}; {usual}"

@@ -61,7 +61,8 @@ def check_sizes(dataset: Dataset) -> Iterator[Finding]:
             )
         elif (stated[i] == real[i][::-1]).all():
             message += "; width and height are exchanged"
-        yield Finding("D14", "error", message, str(dataset.annotation_path(int(i))), 0, action)
+        place, file = str(dataset.annotation_path(int(i))), str(dataset.picture_path(int(i)))
+        yield Finding("D14", "error", message, place, 0, action, other=file)
     for i in np.flatnonzero(turned & both & (pictures.orientations < 5)):
         message = f"carries an EXIF rotation ({pictures.orientations[i]}) that leaves the size as it is"
         action = "the boxes are taken as drawn on the rotated picture; check one"
@@ -109,7 +110,8 @@ def check_leaks(dataset: Dataset) -> Iterator[Finding]:
             )
         for i, j in _same_files(dataset, np.setdiff1d(first, listed), np.setdiff1d(second, listed)):
             message = f"in {two} is the same file as {dataset.pictures.paths[i]} in {one}"
-            yield Finding("D18", "warn", message, str(dataset.picture_path(j)), 0, action)
+            first_path, second_path = str(dataset.picture_path(i)), str(dataset.picture_path(j))
+            yield Finding("D18", "warn", message, second_path, 0, action, other=first_path)
 
 
 def _same_files(dataset: Dataset, first: Ints, second: Ints) -> Iterator[tuple[int, int]]:

@@ -62,7 +62,7 @@ class Finding:
         splits: splits it concerns; empty: decided by ``path``.
         kind: what it is one of, in the plural ("DontCare boxes"), where the action is said with their number.
         rows: the boxes it is about, positions in the checked data set; empty: ``path`` and ``line`` tell.
-        other: a second picture that it is about.
+        other: another picture file that it is about, beside ``path``.
     """
 
     code: str

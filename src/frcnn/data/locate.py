@@ -54,8 +54,11 @@ def locate(dataset: Dataset, findings: Sequence[Finding]) -> list[Place]:
             picture = int(np.searchsorted(dataset.objects.offsets, rows[0], "right")) - 1
         elif picture < 0 and len(members) == 1:
             picture = members[0]
+        other = pictures.get(item.other, -1)
+        if picture < 0:
+            picture = other
         splits = item.splits or tuple(name for name, inside in membership if picture >= 0 and inside[picture])
-        places.append(Place(picture, rows, splits, pictures.get(item.other, -1)))
+        places.append(Place(picture, rows, splits, -1 if other == picture else other))
     return places
 
 

@@ -62,7 +62,8 @@ def advise_size(short: Floats, original: Floats, sides: Floats, spec: Preprocess
     enough = float((short >= LEAST_SIDE).mean())
     limit = max(float(np.quantile(short, 1 - SHARE)), 1e-6)
     wish = int(np.ceil(now * LEAST_SIDE / limit / STEP - 1e-6)) * STEP
-    begin = f"{enough:.1%} of the objects have {LEAST_SIDE:g} px or more on their short side at {now} px"
+    percent = f"{100 * enough:.1f}".removesuffix(".0")
+    begin = f"{percent}% of the objects have {LEAST_SIDE:g} px or more on their short side at {now} px"
     if enough >= SHARE:
         smallest = f" ({wish} px is the smallest at which {SHARE:.0%} have)" if wish < now else ""
         return SizeAdvice("enough", now, enough, min(wish, now), 0, f"{begin}: large enough{smallest}")
