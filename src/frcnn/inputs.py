@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from frcnn.data.image import read_image, to_rgb
+from frcnn.data.tiles import tile_windows
 from frcnn.structures import ImageBatch, Targets
 
 Picture: TypeAlias = "str | Path | Image.Image | np.ndarray | Tensor"
@@ -22,6 +23,48 @@ class Rgb(NamedTuple):
 
     pixels: Image.Image | np.ndarray
     size: tuple[int, int]
+
+
+class Piece(NamedTuple):
+    """A picture, or a tile of one, on its way to the network.
+
+    Attributes:
+        index: of the picture.
+        picture: all of it.
+        rgb: the piece.
+        window: where the piece lies, (x1, y1, x2, y2); None: it is the whole picture.
+        last: whether it is the picture's last one.
+    """
+
+    index: int
+    picture: Rgb
+    rgb: Rgb
+    window: tuple[int, int, int, int] | None
+    last: bool
+
+
+def cut_pictures(pictures: Sequence[Picture], tile: int, overlap: float) -> Iterator[Piece]:
+    """Read pictures one after another and cut those that are larger than a tile.
+
+    Args:
+        pictures: what users hand in.
+        tile: side in pixels; 0: whole pictures.
+        overlap: share of a tile that the next one has in common with it.
+
+    Raises:
+        DataError, ValueError: as ``read_picture``.
+    """
+    for index, picture in enumerate(pictures):
+        rgb = read_picture(picture)
+        windows = tile_windows(rgb.size, tile, overlap).tolist()
+        if len(windows) == 1:
+            yield Piece(index, rgb, rgb, None, True)
+            continue
+        for k, (x1, y1, x2, y2) in enumerate(windows):
+            pixels = rgb.pixels
+            whole = isinstance(pixels, Image.Image)
+            part = pixels.crop((x1, y1, x2, y2)) if whole else pixels[y1:y2, x1:x2]
+            yield Piece(index, rgb, Rgb(part, (y2 - y1, x2 - x1)), (x1, y1, x2, y2), k == len(windows) - 1)
 
 
 def read_picture(picture: Picture) -> Rgb:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,19 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from frcnn.config import Config
-from frcnn.inputs import Picture, Rgb, as_list, collate_targets, read_picture
+from frcnn.inputs import Picture, Rgb, as_list, collate_targets, cut_pictures, read_picture
 from frcnn.model.compiled import Mode, check_compile, compile_detector
 from frcnn.model.detector import Network, build_network, detect
 from frcnn.model.parts import BoxHeadFactory, LossFunction, Matcher, Parts, RpnHeadFactory, Sampler
 from frcnn.model.postprocess import Limits
 from frcnn.model.preprocess import Size, pad_batch, resize_image, target_size
 from frcnn.model.proposer import ProposalNetwork
+from frcnn.model.seams import Found, Tile, merge_pieces, seam_iou
 from frcnn.precision import Requested, choose_precision
 from frcnn.recipes import recipe
 from frcnn.results import Result
-from frcnn.structures import Detections, ImageBatch, Trace
+from frcnn.settings import with_settings
+from frcnn.structures import ImageBatch, Trace
 from frcnn.weights.checkpoint import Checkpoint, load_checkpoint, restore, save_checkpoint
 from frcnn.weights.imagenet import load_pretrained
 from frcnn.weights.torchvision import import_config, import_state
@@ -148,6 +151,20 @@ class Detector:
         self.model.to(device)
         return self
 
+    def with_tiles(self, tile: int | None, overlap: float | None = None) -> Detector:
+        """The same network, which cuts pictures into tiles from now on; ``frcnn.evaluate`` then does, too.
+
+        Args:
+            tile: side in pixels of the picture; 0: whole pictures; None: as it is.
+            overlap: share of a tile that the next one has in common with it; None: as it is.
+
+        Raises:
+            ConfigError: for a value out of range.
+        """
+        given = {"preprocess.tile": tile, "preprocess.overlap": overlap}
+        settings = [f"{key}={value}" for key, value in given.items() if value is not None]
+        return replace(self, config=with_settings(self.config, settings, "tiles")) if settings else self
+
     def compile(
         self, mode: Mode = "regional", sizes: Sequence[Size] | None = None, images: int | None = None
     ) -> Detector:
@@ -180,6 +197,8 @@ class Detector:
         max_dets: int | None = None,
         batch: int | None = None,
         precision: Requested | None = None,
+        tile: int | None = None,
+        overlap: float | None = None,
     ) -> list[Result]:
         """Find objects.
 
@@ -188,15 +207,19 @@ class Detector:
                 floats in 0..1, or a sequence of these; sizes may differ.
             score: least score; None: the thresholds that the checkpoint stores, else those of the
                 configuration.
-            max_dets: most detections of a picture; None: the configuration's.
-            batch: pictures at a time; None: ``eval.batch`` of the configuration.
+            max_dets: most detections of a picture; None: the configuration's (for tiles: of each tile).
+            batch: pictures (or tiles) at a time; None: ``eval.batch`` of the configuration.
             precision: number format; None: ``eval.precision`` of the configuration, which by default is bf16
                 where that is faster. With ``fp32`` results equal those of ``trace`` and of an imported model.
+            tile: cut pictures that are larger into tiles of this side, in their own pixels, and merge what is
+                found (``frcnn.model.seams``); 0: never; None: as the configuration says.
+            overlap: share of a tile that the next one has in common with it, 0.05 to 0.75; None: the
+                configuration's.
 
         Returns:
             One result a picture, in order, boxes in original pixels.
         """
-        return list(self.predict_each(images, score, max_dets, batch, precision))
+        return list(self.predict_each(images, score, max_dets, batch, precision, tile, overlap))
 
     def predict_each(
         self,
@@ -205,18 +228,29 @@ class Detector:
         max_dets: int | None = None,
         batch: int | None = None,
         precision: Requested | None = None,
+        tile: int | None = None,
+        overlap: float | None = None,
     ) -> Iterator[Result]:
         """As ``predict``, one result after another, so that a large folder never is in memory as a whole."""
         pictures = as_list(images)
         limits = self._limits(score, max_dets)
         step = batch or self.config.eval.batch
         chosen = choose_precision(precision or self.config.eval.precision, self.device)
-        for start in range(0, len(pictures), step):
-            part = pictures[start : start + step]
-            read = [read_picture(picture) for picture in part]
+        spec = self.with_tiles(tile, overlap).config.preprocess
+        pieces = cut_pictures(pictures, spec.tile, spec.overlap)
+        tiles: list[Tile] = []
+        while part := list(islice(pieces, step)):
             with torch.inference_mode(), chosen.autocast(self.device.type):
-                detections = detect(self.model, self._batch(read), limits)
-            yield from self._results(part, read, detections)
+                found = detect(self.model, self._batch([piece.rgb for piece in part]), limits).per_image()
+            for piece, values in zip(part, found, strict=True):
+                result = Found(*(v.numpy() for v in values))
+                if piece.window is not None:
+                    tiles.append(Tile(piece.window, result))
+                    if not piece.last:
+                        continue
+                    result = merge_pieces(tiles, seam_iou(self.config)).take(slice(max_dets))
+                    tiles = []
+                yield self._result(pictures[piece.index], piece.picture, result)
 
     def propose_each(
         self,
@@ -275,15 +309,10 @@ class Detector:
             floors = torch.tensor(self.thresholds, device=self.device)
         return Limits(score, floors, max_dets)
 
-    def _results(
-        self, pictures: Sequence[Picture], read: Sequence[Rgb], found: Detections
-    ) -> Iterator[Result]:
-        for picture, rgb, (boxes, scores, labels) in zip(pictures, read, found.per_image(), strict=True):
-            b, s, k = boxes.numpy(), scores.numpy(), labels.numpy()
-            if isinstance(picture, str | Path):
-                yield Result(b, s, k, self.classes, path=Path(picture), size=rgb.size)
-            else:
-                yield Result(b, s, k, self.classes, size=rgb.size, picture=rgb.pixels)
+    def _result(self, picture: Picture, read: Rgb, found: Found) -> Result:
+        if isinstance(picture, str | Path):
+            return Result(*found, self.classes, path=Path(picture), size=read.size)
+        return Result(*found, self.classes, size=read.size, picture=read.pixels)
 
     def _batch(self, pictures: Sequence[Rgb]) -> ImageBatch:
         self.model.eval()  # dropout and batch norm; the path itself depends on arguments only

@@ -27,6 +27,8 @@ def evaluate(
     protocol: options.Protocol = None,
     score: options.Floor = None,
     max_dets: options.MaxDets = None,
+    tile: options.DetectTile = None,
+    overlap: options.DetectOverlap = None,
     one_class: options.OneClass = None,
     bad_boxes: options.BadBoxesOption = None,
     device: options.Device = "auto",
@@ -44,7 +46,7 @@ def evaluate(
     from frcnn.evaluation.run import evaluate as measure
     from frcnn.predict import Detector
 
-    detector = Detector.load(model_file(model)).to(where)
+    detector = Detector.load(model_file(model)).to(where).with_tiles(tile, overlap)
     config = detector.config
     rule = choose_protocol(config.detector, None if protocol is None else protocol.value)
     if compiled:

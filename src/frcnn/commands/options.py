@@ -152,6 +152,12 @@ MinSize = Annotated[
 Seed = Annotated[int | None, _at_least(0, "Of weights, order, variation and held-out part.")]
 Deterministic = Annotated[bool, _option("Repeatable also on a GPU; slower.", "--deterministic")]
 
+NewFolder = Annotated[Path, typer.Argument(help="New or empty folder for it, outside DATA.")]
+ConvertTo = Annotated[LabelFormat, _option("The new form.")]
+Link = Annotated[
+    bool, typer.Option("--link/--copy", help="Hard links to the pictures, or copies of them (the default).")
+]
+
 Split = Annotated[str | None, _option("One split of the data; default: all pictures.")]
 EvalSplit = Annotated[
     str | None,
@@ -172,6 +178,12 @@ Augment = Annotated[
 Tile = Annotated[int | None, _at_least(0, "Cut pictures into tiles of this side; 0: whole pictures.")]
 Overlap = Annotated[
     float | None, _option("Share of a tile that its neighbours have in common; 0.05 to 0.75.")
+]
+DetectTile = Annotated[
+    int | None, _at_least(0, "Cut pictures into tiles of this side; 0: whole pictures; default: the model's.")
+]
+DetectOverlap = Annotated[
+    float | None, _option("Share of a tile that its neighbours have in common; default: the model's.")
 ]
 ShowSeed = Annotated[int, _at_least(0, "Of the choice of pictures and their variation.")]
 SheetOut = Annotated[Path, _option("The sheet, a picture file.", metavar="FILE")]

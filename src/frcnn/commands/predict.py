@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from frcnn.results import Result
 
 SHOWN = 5
+NO_LIMIT = 10**9
 USUAL_SCORE = 0.5
 """Of models without stored thresholds: every weak detection would be shown otherwise."""
 
@@ -69,6 +70,8 @@ def predict(
     out: options.Out = Path("predictions"),
     score: options.Score = None,
     max_dets: options.MaxDets = None,
+    tile: options.DetectTile = None,
+    overlap: options.DetectOverlap = None,
     save_as: options.SaveAs = None,
     pictures: options.Pictures = True,
     tables: options.Tables = True,
@@ -81,6 +84,8 @@ def predict(
     """Find objects in pictures: annotated copies, tables, and labels for annotation tools."""
     paths = find_pictures(inputs, out)
     if proposals_out is not None:
+        if tile:
+            raise CommandError(f"--proposals-out writes those of whole pictures; leave out --tile {tile}", 2)
         kind = None if precision is None else precision.value
         write_proposals(model, paths, proposals_out, choose_device(device), kind)
         return
@@ -88,7 +93,7 @@ def predict(
     from frcnn.predict import Detector
     from frcnn.writers import ResultWriter
 
-    detector = Detector.load(model_file(model)).to(where)
+    detector = Detector.load(model_file(model)).to(where).with_tiles(tile, overlap)
     if compiled:
         compile_for(detector, paths)
     if score is None and detector.thresholds is None:
@@ -99,6 +104,8 @@ def predict(
             file=sys.stderr,
         )
     tally = Tally(detector.config.max_dets if max_dets is None else max_dets)
+    if detector.config.preprocess.tile and max_dets is None:
+        tally.limit = NO_LIMIT  # the model's own is a tile's
     folders = [Path(text) for text in inputs]
     root = folders[0] if len(folders) == 1 and folders[0].is_dir() else None
     entries: list[dict[str, Any]] = []
@@ -205,13 +212,19 @@ def find_pictures(inputs: Sequence[str], out: Path | None = None) -> list[Path]:
 def compile_for(detector: Detector, paths: Sequence[Path]) -> None:
     """Compile for the padded sizes that come most often when these files are taken in order."""
     from frcnn.data.image import read_headers
+    from frcnn.data.tiles import tile_windows
     from frcnn.model.buckets import commonest, padded_sizes
 
     step = detector.config.eval.batch
-    sizes = [((head.height, head.width), 1.0) for head in read_headers(paths)]
+    spec = detector.config.preprocess
+    sizes = [
+        ((int(y2 - y1), int(x2 - x1)), 1.0)
+        for head in read_headers(paths)
+        for x1, y1, x2, y2 in tile_windows((head.height, head.width), spec.tile, spec.overlap)
+    ]
     batches = [sizes[start : start + step] for start in range(0, len(sizes), step)]
-    counts = padded_sizes(batches, detector.config.preprocess)
-    detector.compile(sizes=commonest(counts) or None, images=min(step, len(paths)))
+    counts = padded_sizes(batches, spec)
+    detector.compile(sizes=commonest(counts) or None, images=min(step, len(sizes)))
 
 
 def each_result(

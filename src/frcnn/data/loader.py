@@ -46,6 +46,7 @@ class Batch(TensorRecord):
         skipped: files of this batch that could not be read (``on_bad_image: skip``). Their pictures are black
             and covered by one region without a class that is to be ignored, so they teach nothing. The number
             of pictures stays, so that no shape changes; who trains counts them.
+        windows: where each picture lies in its file, (x1, y1, x2, y2); None: it is all of it.
     """
 
     images: ImageBatch
@@ -53,6 +54,7 @@ class Batch(TensorRecord):
     image_ids: tuple[int, ...]
     paths: tuple[str, ...]
     skipped: tuple[str, ...] = ()
+    windows: tuple[tuple[int, int, int, int] | None, ...] = ()
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -79,6 +81,7 @@ class Collate:
             tuple(s.image_id for s in samples),
             tuple(str(s.path) for s in samples),
             tuple(str(e.sample.path) for e in examples if e.skipped),
+            tuple(s.window for s in samples),
         )
 
 

@@ -47,6 +47,13 @@ def _starts(side: int, tile: int, overlap: float) -> Ints:
     return np.rint(np.linspace(0, side - tile, count)).astype(np.int64)
 
 
+def most_tiles(dataset: Dataset, config: Config) -> int:
+    """Tiles of the picture that has most of them; at least 1."""
+    tile, overlap = config.preprocess.tile, config.preprocess.overlap
+    counts = (len(tile_windows((h, w), tile, overlap)) for h, w in dataset.pictures.sizes.tolist())
+    return max(counts, default=1)
+
+
 def tiled(dataset: Dataset, config: Config, *, seed: int | None) -> Dataset:
     """The same data set, a tile for each picture of it.
 

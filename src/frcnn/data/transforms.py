@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageStat
 
-from frcnn.config import DataConfig
+from frcnn.config import Config, DataConfig
 
 MIN_SIDE = 1.0
 """Boxes with a side below this many pixels, after resizing, are ignored: they show nothing to learn from."""
@@ -101,6 +101,12 @@ def turned_chance(config: DataConfig) -> float:
 def scale_jitter(limits: tuple[float, float], generator: np.random.Generator) -> float:
     """A factor on the size of a picture, drawn evenly between the two limits."""
     return float(generator.uniform(*limits))
+
+
+def largest_scale(config: Config) -> float:
+    """The largest factor on the limits of the size that a batch may get; at least 1."""
+    sizes = [side / config.preprocess.min_size for side in config.data.multi_scale]
+    return max(1.0, config.data.scale_jitter[1] * max(sizes, default=1.0))
 
 
 def vary_image(image: Image.Image, variation: Variation) -> Image.Image:

@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
-
 from frcnn.config import Config
-from frcnn.data.loader import Batch, eval_loader
+from frcnn.data.loader import eval_loader
 from frcnn.data.open import open_dataset
 from frcnn.data.sample import Dataset, did_you_mean
+from frcnn.data.tiles import most_tiles, tiled
+from frcnn.evaluation.collect import Progress, collect_detections
 from frcnn.evaluation.protocols import RECALL, choose_protocol, default_max_dets
-from frcnn.evaluation.report import Counts, Report, measure
+from frcnn.evaluation.report import Report, measure
 from frcnn.model.buckets import padded_sizes
-from frcnn.model.detector import Network, build_network, detect
+from frcnn.model.detector import Network, build_network
 from frcnn.model.postprocess import Limits
 from frcnn.model.preprocess import pad_batch, prepare
-from frcnn.precision import Precision, Requested, choose_precision
-from frcnn.structures import Detections
+from frcnn.precision import Requested, choose_precision
 from frcnn.weights.checkpoint import load_checkpoint, restore
-
-Progress = Callable[[int], None]
-"""Called with the number of pictures done so far."""
 
 
 class DetectorLike(Protocol):
@@ -45,44 +40,6 @@ class DetectorLike(Protocol):
     def classes(self) -> tuple[str, ...]:
         """Names; a label is an index into them."""
         ...
-
-
-@dataclass
-class Collector:
-    """Detections of many batches as COCO results.
-
-    Attributes:
-        results: one dictionary a detection.
-        capped: pictures in which as many were found as may be.
-        inexact: pictures in which the candidate limit before NMS may have cost a detection.
-        images: pictures seen.
-    """
-
-    results: list[dict[str, Any]] = field(default_factory=list)
-    capped: int = 0
-    inexact: int = 0
-    images: int = 0
-
-    def add(self, found: Detections, image_ids: Sequence[int]) -> None:
-        """Take the detections of one batch; boxes become (x, y, width, height), labels ``category_id``."""
-        self.capped += int(found.valid.all(dim=1).sum())
-        self.inexact += int((~found.exact).sum())
-        self.images += len(image_ids)
-        for image_id, (boxes, scores, labels) in zip(image_ids, found.per_image(), strict=True):
-            corners = boxes.float()
-            sides = torch.cat([corners[:, :2], corners[:, 2:] - corners[:, :2]], dim=1).clamp(
-                min=-1e9, max=1e9
-            )
-            rows = zip(sides.tolist(), scores.float().tolist(), labels.tolist(), strict=True)
-            self.results += [
-                {"image_id": int(image_id), "category_id": k, "bbox": box, "score": score}
-                for box, score, k in rows
-            ]
-
-    @property
-    def counts(self) -> Counts:
-        """For the report."""
-        return Counts(len(self.results), self.capped, self.inexact)
 
 
 def ground_truth(dataset: Dataset, classes: Sequence[str] | None = None) -> dict[str, Any]:
@@ -148,44 +105,6 @@ def class_map(data: Sequence[str], model: Sequence[str]) -> tuple[int, ...]:
     return tuple(list(model).index(name) for name in data)
 
 
-def collect_detections(
-    model: Network,
-    batches: Iterable[Batch],
-    device: torch.device | str,
-    precision: Precision | None = None,
-    limits: Limits | None = None,
-    progress: Progress | None = None,
-) -> Collector:
-    """Run a model over batches.
-
-    Args:
-        model: in any mode; it is put into evaluation mode for the run and back after it.
-        batches: of ``frcnn.data.loader.eval_loader``.
-        device: where the model is.
-        precision: number format; None: as the surroundings have it.
-        limits: other limits than the model's own for scores and the number of detections.
-        progress: called after every batch.
-
-    Returns:
-        The detections and what the limits did. Where the candidate limit before NMS may have cost a
-        detection, that batch was searched again without it, as ``predict`` does.
-    """
-    kind = torch.device(device).type
-    collector, was_training = Collector(), model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            for batch in batches:
-                with precision.autocast(kind) if precision is not None else nullcontext():
-                    found = detect(model, batch.images.to(device, non_blocking=True), limits)
-                collector.add(found, batch.image_ids)
-                if progress is not None:
-                    progress(collector.images)
-    finally:
-        model.train(was_training)
-    return collector
-
-
 def evaluate(
     model: DetectorLike | str | Path,
     data: Dataset | str | Path,
@@ -211,6 +130,9 @@ def evaluate(
         precision: number format; None: ``eval.precision`` of the configuration.
         progress: called with the number of pictures done.
 
+    Where ``preprocess.tile`` of the model's configuration says so (``Detector.with_tiles``), pictures are cut
+    into tiles and what is found in them is merged; ``max_dets`` is then a tile's limit.
+
     Returns:
         The protocol's numbers, the table by class, curves and thresholds.
 
@@ -234,14 +156,22 @@ def evaluate(
     floor, most = default_limits(config, rule)
     floor, most = floor if score is None else score, most if max_dets is None else max_dets
     device = next(detector.model.parameters()).device
-    batches = eval_loader(dataset, config, prepare, pad_batch, settings.batch)
+    tiles = tiled(dataset, config, seed=None)
+    batches = eval_loader(tiles, config, prepare, pad_batch, settings.batch)
     if detector.model.compiled is not None:
         sizes = padded_sizes(batches.plan(), config.preprocess)
-        detector.model.compiled.expect(sizes, min(settings.batch, len(dataset)))
+        detector.model.compiled.expect(sizes, min(settings.batch, len(tiles)))
     chosen = choose_precision(precision or settings.precision, device)
     limits = Limits(score=floor, max_dets=most)
-    found = collect_detections(detector.model, batches, device, chosen, limits, progress)
+    show = None if progress is None else _by_picture(progress, len(dataset) / len(tiles))
+    found = collect_detections(detector.model, batches, device, chosen, limits, show)
+    most *= most_tiles(dataset, config)  # the limit is a tile's
     return measure(truth, found.results, most, floor, rule, counts=found.counts)
+
+
+def _by_picture(progress: Progress, share: float) -> Progress:
+    """Progress in pictures from a number of tiles."""
+    return lambda tiles: progress(round(tiles * share))
 
 
 def default_limits(config: Config, protocol: str) -> tuple[float, int]:

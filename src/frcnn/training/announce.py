@@ -11,7 +11,7 @@ from torch import nn
 
 from frcnn.config import Config
 from frcnn.data.findings import TITLES, CheckReport
-from frcnn.data.naming import shown_names
+from frcnn.data.naming import shown_names, source_numbers
 from frcnn.data.sample import Dataset, Floats
 from frcnn.model.anchors import Anchors
 from frcnn.model.detector import Network
@@ -28,19 +28,36 @@ BATCH_FOR_NORM = 4
 
 
 def class_table(train: Dataset, val: Dataset | None) -> list[str]:
-    """Lines ``id  name  images  boxes`` of the training pictures, and how many of them are background."""
+    """Lines ``id  name  source-id  images  boxes`` of the training pictures, and how many of them are
+    background. The source id is the number that the files have for the class.
+    """
     names, boxes, images = shown_names(train), train.class_counts(), train.class_images()
+    numbers = source_numbers(train)
     width = max(len("name"), *(len(name) for name in names))
-    lines = [f"{'id':>4}  {'name':<{width}}  {'images':>7}  {'boxes':>8}"]
+    wide = max(len("source-id"), *(len(number) for number in numbers))
+    lines = [f"{'id':>4}  {'name':<{width}}  {'source-id':>{wide}}  {'images':>7}  {'boxes':>8}"]
     for i, name in enumerate(names):
         few = "  few boxes" if boxes[i] < FEW_BOXES else ""
-        lines.append(f"{i:>4}  {name:<{width}}  {images[i]:>7}  {boxes[i]:>8}{few}")
+        counts = f"{numbers[i]:>{wide}}  {images[i]:>7}  {boxes[i]:>8}"
+        lines.append(f"{i:>4}  {name:<{width}}  {counts}{few}")
     for title, part in (("train", train), ("val", val)):
         if part is not None:
             empty, ignored = int(part.background().sum()), int(part.objects.ignore.sum())
             text = f"{title} images {len(part)}: {len(part) - empty} with boxes, {empty} background (kept)"
             lines.append(text + (f"; {ignored} boxes ignored" if ignored else ""))
     return lines
+
+
+def tile_lines(pictures: Dataset, tiles: Dataset, config: Config) -> list[str]:
+    """What the training pictures were cut into; nothing where they are whole."""
+    if not len(tiles.pictures.windows):
+        return []
+    spec, empty = config.preprocess, int(tiles.background().sum())
+    return [
+        f"tiles of {spec.tile} px, overlap {spec.overlap:g}: {len(pictures)} training pictures give "
+        f"{len(tiles)} tiles, {empty} of them without a box, {len(tiles.objects.boxes)} boxes "
+        f"({int(tiles.objects.ignore.sum())} ignored)"
+    ]
 
 
 def check_notes(report: CheckReport) -> list[str]:
@@ -73,8 +90,8 @@ def model_lines(network: Network, config: Config) -> tuple[str, str]:
         f"trainable {trainable / 1e6:.1f} M / frozen {frozen / 1e6:.1f} M{shown}; {stages}"
         f"backbone norm: {_norm_of(network)}",
         f"pictures: {size}, padded to a multiple of {spec.pad_multiple}, RGB, mean {spec.mean}, "
-        f"std {spec.std}, {spec.method}; flip {config.data.flip:g}, scale {config.data.scale_jitter[0]:g} to "
-        f"{config.data.scale_jitter[1]:g}",
+        f"std {spec.std}, {spec.method}; varied by {config.data.describe()}"
+        + ("" if config.data.augment == "recipe" else f" (preset {config.data.augment})"),
     )
 
 

@@ -7,6 +7,7 @@ from itertools import chain, islice
 
 from frcnn.config import Config
 from frcnn.data.loader import Loader
+from frcnn.data.transforms import largest_scale
 from frcnn.model.buckets import joined, padded_sizes
 from frcnn.model.compiled import compile_detector
 from frcnn.model.detector import Network
@@ -30,7 +31,7 @@ def compile_training(network: Network, config: Config, train: Loader) -> None:
     epochs = chain.from_iterable(train.plan(epoch) for epoch in range(config.train.epochs))
     batches = list(islice(epochs, max(BATCHES, len(train))))
     counts = padded_sizes(batches, config.preprocess)
-    largest = max(1.0, *config.data.scale_jitter)
+    largest = largest_scale(config)
     everything = [[(size, largest) for batch in batches for size, _ in batch]]
     for size in padded_sizes(everything, config.preprocess):
         counts[size] += 0  # a batch of the largest pictures may still come

@@ -9,6 +9,7 @@ from itertools import islice
 from frcnn.config import Config
 from frcnn.data.loader import Batch, Loader, eval_loader, train_loader
 from frcnn.data.sample import Dataset
+from frcnn.data.tiles import tiled
 from frcnn.model.preprocess import pad_batch, prepare
 
 
@@ -64,8 +65,9 @@ class Feed:
 def make_loaders(
     train: Dataset, val: Dataset | None, config: Config, rank: int = 0, world: int = 1
 ) -> tuple[Loader, Loader | None]:
-    """Training and validation batches of one rank."""
+    """Training and validation batches of one rank; the pictures of ``train`` are tiles already."""
     first = train_loader(train, config, prepare, pad_batch, seed=config.train.seed, rank=rank, world=world)
     if val is None:
         return first, None
+    val = tiled(val, config, seed=None)
     return first, eval_loader(val, config, prepare, pad_batch, config.eval.batch, rank=rank, world=world)

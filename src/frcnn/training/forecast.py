@@ -20,6 +20,7 @@ import torch
 from frcnn.config import Config
 from frcnn.data.loader import Batch, Loader
 from frcnn.data.sample import Dataset
+from frcnn.data.transforms import largest_scale
 from frcnn.model.detector import Network
 from frcnn.model.preprocess import target_size
 from frcnn.precision import Precision
@@ -117,7 +118,7 @@ def measure_run(
 
 def largest_picture(dataset: Dataset, config: Config) -> tuple[int, int]:
     """(height, width) of the picture with the most pixels after resizing at the largest scale, padded."""
-    scale, multiple = max(1.0, *config.data.scale_jitter), config.preprocess.pad_multiple
+    scale, multiple = largest_scale(config), config.preprocess.pad_multiple
     sizes = {(int(h), int(w)) for h, w in dataset.pictures.sizes if h and w}
     targets = [target_size(h, w, config.preprocess, scale) for h, w in sizes] or [(multiple, multiple)]
     height, width = max(targets, key=lambda size: size[0] * size[1])

@@ -16,6 +16,7 @@ from frcnn.data.findings import CheckReport
 from frcnn.data.proposals import attach
 from frcnn.data.sample import DataError, Dataset
 from frcnn.data.split import AUTO, NONE, TrainVal, choose_training
+from frcnn.data.tiles import tiled
 from frcnn.model.detector import Network, build_network
 from frcnn.model.proposer import CLASS
 from frcnn.predict import Detector
@@ -38,7 +39,7 @@ class TrainData:
     """The pictures of a run.
 
     Attributes:
-        train: to learn from.
+        train: to learn from, cut into tiles where the configuration says so.
         val: to validate on, or None.
         both: the two together, with splits "train" and "val".
         report: of the data check.
@@ -231,7 +232,7 @@ def choose_data(
     if proposals is not None:
         chosen = attach(chosen, proposals)
         source["proposals"] = {"path": str(proposals.path), "digest": proposals.digest}
-    train = chosen.subset("train")
+    train = tiled(chosen.subset("train"), config, seed=config.train.seed)
     val = chosen.subset("val") if "val" in chosen.splits else None
     if not len(train):
         raise DataError(f"{path}: no picture is left to train on")

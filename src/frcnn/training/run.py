@@ -192,7 +192,11 @@ def _look_ahead(
 def _announce(prepared: _Prepared, journal: Journal) -> None:
     data, config, network = prepared.data, prepared.config, prepared.network
     journal.say(f"recipe {config.recipe} on {prepared.device}")
-    journal.say("\n".join(announce.class_table(data.train, data.val)))
+    if data.train.format:
+        journal.say(f"data: {data.train.root} ({data.train.format})")
+    journal.say("\n".join(announce.class_table(data.both.subset("train"), data.val)))
+    for line in announce.tile_lines(data.both.subset("train"), data.train, config):
+        journal.say(line)
     frozen, pictures = announce.model_lines(network, config)
     journal.say(pictures)
     anchors, warn = announce.anchor_lines(data.train, network, config)
@@ -240,7 +244,7 @@ def _run(
     fit(prepared.network, task, loaders, keeper, journal, prepared.device, deadline)
     facts = {
         "data": data.source["path"],
-        "images": len(data.train) + len(data.val or ()),
+        "images": len(data.both.split_indices("train")) + len(data.val or ()),
         "seconds": time.monotonic() - began,
         "device": f"{prepared.device} x {options.devices}" if options.devices > 1 else str(prepared.device),
         "precision": prepared.precision.format,

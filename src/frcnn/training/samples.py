@@ -54,6 +54,8 @@ def save_validation_batch(
     for i, (boxes, scores, labels) in enumerate(found.per_image()[: max(VAL_PICTURES - start, 0)]):
         keep = scores >= score
         image = read_image(Path(batch.paths[i]))[0]
+        window = batch.windows[i]
+        image = image if window is None else image.crop(window)
         picture = annotate(
             image, boxes[keep].numpy(), labels[keep].numpy(), classes, scores[keep].float().numpy()
         )

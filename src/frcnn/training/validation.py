@@ -10,19 +10,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from frcnn.config import Config
 from frcnn.data.loader import Batch
 from frcnn.data.sample import Dataset
+from frcnn.data.tiles import most_tiles
 from frcnn.evaluation.protocols import RECALL, choose_protocol
 from frcnn.evaluation.report import Counts, Report, measure
 from frcnn.evaluation.run import default_limits, ground_truth
+from frcnn.model.seams import Found, Tile, merge_pieces, seam_iou
 from frcnn.structures import Output
 
-COLUMNS = 7
-"""Of a row of detections: picture id, label, score, x1, y1, x2, y2; float64, which holds every id exactly."""
+COLUMNS = 11
+"""Of a row of detections: picture id, label, score, x1, y1, x2, y2, and where its tile lies (zeros: a whole
+picture); float64, which holds every id exactly."""
 PRECISIONS = ("AP", "AP50")
 RECALLS = ("AR100", "AR300", "AR1000")
 EXTRA_SUMS = 3
@@ -77,8 +81,10 @@ class Collector:
         """Take the losses and detections of a batch of N pictures."""
         found, losses = output.detections, output.losses
         assert found is not None and losses is not None
-        ids = torch.tensor(batch.image_ids, dtype=torch.float64)
-        self._ids.append(ids.repeat_interleave(found.scores.shape[1]))  # (N * D,)
+        windows = batch.windows or (None,) * len(batch)
+        known = [(i, *(w or (0, 0, 0, 0))) for i, w in zip(batch.image_ids, windows, strict=True)]
+        places = torch.tensor(known, dtype=torch.float64)  # (N, 5)
+        self._ids.append(places.repeat_interleave(found.scores.shape[1], 0))  # (N * D, 5)
         columns = [found.labels.double(), found.scores.double(), *found.boxes.double().unbind(-1)]
         self._rows.append(torch.stack(columns, -1).flatten(0, 1))  # (N * D, 6)
         self._valid.append(found.valid.flatten())
@@ -88,12 +94,13 @@ class Collector:
         self._losses.append(torch.stack([*values, values[0].new_full((), count), *limits]))  # (P + 3,)
 
     def tensors(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """This rank's detections (n, 7) and sums (P + 3,), float64; the collector is empty afterwards."""
+        """This rank's detections (n, 11) and sums (P + 3,), float64; the collector is empty afterwards."""
         rows = torch.zeros(0, COLUMNS, dtype=torch.float64, device=device)
         sums = torch.zeros(len(self._names) + EXTRA_SUMS, dtype=torch.float64, device=device)
         if self._rows:
-            ids = torch.cat(self._ids).to(device)
-            rows = torch.cat([ids[:, None], torch.cat(self._rows)], 1)[torch.cat(self._valid)]
+            known = torch.cat(self._ids).to(device)
+            parts = [known[:, :1], torch.cat(self._rows), known[:, 1:]]
+            rows = torch.cat(parts, 1)[torch.cat(self._valid)]
             sums = torch.stack(self._losses).sum(0)
         for kept in (self._ids, self._rows, self._valid, self._losses):
             kept.clear()
@@ -112,6 +119,25 @@ def gather_rows(rows: Tensor) -> Tensor:
     return torch.cat([part[: int(count)] for part, count in zip(parts, counts, strict=True)])
 
 
+def merged(rows: Tensor, iou: float) -> Tensor:
+    """Detections of pictures (n, 7) from those of pictures and tiles (n, 11)."""
+    whole = rows[:, -1] == 0  # x2 of the tile
+    parts = [rows[whole][:, :7]]
+    cut = rows[~whole].cpu().numpy()
+    for image_id in np.unique(cut[:, 0]):
+        mine = cut[cut[:, 0] == image_id]
+        windows, which = np.unique(mine[:, 7:].astype(np.int64), axis=0, return_inverse=True)
+        tiles = []
+        for t, (x1, y1, x2, y2) in enumerate(windows.tolist()):
+            _, labels, scores, *boxes = mine[which == t, :7].T
+            found = Found(np.stack(boxes, 1).astype(np.float32), scores, labels.astype(np.int64))
+            tiles.append(Tile((x1, y1, x2, y2), found))
+        boxes, scores, labels = merge_pieces(tiles, iou)
+        columns = [np.full(len(scores), image_id), labels, scores, *boxes.T]
+        parts.append(torch.from_numpy(np.stack(columns, 1).astype(np.float64)).to(rows.device))
+    return torch.cat(parts)
+
+
 def judge(
     rows: Tensor,
     sums: Tensor,
@@ -123,7 +149,7 @@ def judge(
     """Mean losses and the report over ``dataset``.
 
     Args:
-        rows: detections (n, 7) in original pixels.
+        rows: detections (n, 11) in original pixels of the picture or tile.
         sums: (P + 3,) as ``Collector.tensors`` gives them.
         dataset: the pictures.
         config: of the run.
@@ -134,10 +160,11 @@ def judge(
     losses = {name: value / max(values[len(names)], 1) for name, value in zip(names, values, strict=False)}
     results: list[dict[str, Any]] = [
         {"image_id": int(i), "category_id": int(k), "score": score, "bbox": [x1, y1, x2 - x1, y2 - y1]}
-        for i, k, score, x1, y1, x2, y2 in rows.tolist()
+        for i, k, score, x1, y1, x2, y2 in merged(rows, seam_iou(config)).tolist()
     ]
     protocol = choose_protocol(config.detector)
     floor, most = default_limits(config, protocol)
+    most *= most_tiles(dataset, config)  # the limit is a tile's
     report = measure(
         ground_truth(dataset),
         results,
