@@ -261,16 +261,18 @@ def test_check_counts_background(data: Path, capsys: pytest.CaptureFixture[str])
     assert run(["check", str(data)]) == 0
     shown = capsys.readouterr().out
     assert "images 5: 4 with boxes, 1 background (kept)" in shown
-    assert [line.split() for line in shown.splitlines()[1:3]] == [
-        ["0", "cat", "4", "4"],
-        ["1", "dog", "4", "4"],
+    assert shown.startswith("format: Pascal VOC\n")
+    assert [line.split() for line in shown.splitlines()[2:4]] == [
+        ["0", "cat", "-", "4", "4"],
+        ["1", "dog", "-", "4", "4"],
     ]
 
 
 def test_one_class(data: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["check", str(data), "--one-class", "pet: 'x'"]) == 0
     shown = capsys.readouterr().out.splitlines()
-    assert shown[1].split()[:6] == ["0", "pet:", "'x'", "(cat,", "dog)", "4"] and shown[1].endswith(" 8")
+    assert shown[2].split()[:7] == ["0", "pet:", "'x'", "(cat,", "dog)", "-", "4"]
+    assert shown[2].endswith(" 8")
     assert run(["check", str(data), "--one-class", " "]) == 2
     assert "--one-class: the name is empty" in capsys.readouterr().err
     assert run(["eval", str(model), str(data), "--one-class", "cat", "--json"]) == 0

@@ -11,8 +11,9 @@ from PIL import Image
 
 from frcnn.data.open import open_dataset
 from frcnn.evaluation.coco import evaluate_json
+from frcnn.labels import FORMATS, yolo_text
 from frcnn.results import Result
-from frcnn.writers import FORMATS, OutputNames, ResultWriter, yolo_text
+from frcnn.writers import OutputNames, ResultWriter, labelled
 
 CLASSES = ("cell", 'odd & "name"')
 BOXES = np.array([[0.25, 1.5, 20.125, 30], [3, 4, 64, 48]])
@@ -83,7 +84,7 @@ def test_yolo_comes_back(tmp_path: Path) -> None:
     assert np.hstack([centre - side / 2, centre + side / 2]) == pytest.approx(BOXES, abs=1e-3)
     assert (tmp_path / "classes.txt").read_text().splitlines() == list(CLASSES)
     assert yaml.safe_load((tmp_path / "data.yaml").read_text())["names"] == dict(enumerate(CLASSES))
-    assert yolo_text(Result([], [], [], CLASSES), (5, 5)) == ""  # type: ignore[arg-type]
+    assert yolo_text(labelled(Result([], [], [], CLASSES, size=(5, 5)))) == ""  # type: ignore[arg-type]
 
 
 def test_coco_comes_back_and_is_itself_the_truth(tmp_path: Path) -> None:

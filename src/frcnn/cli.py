@@ -18,6 +18,7 @@ import typer
 import frcnn
 from frcnn.commands.bench import bench
 from frcnn.commands.check import check
+from frcnn.commands.convert import convert
 from frcnn.commands.demo import demo
 from frcnn.commands.doctor import doctor
 from frcnn.commands.errors import CommandError
@@ -43,6 +44,7 @@ app.command("eval")(evaluate)
 app.command()(predict)
 app.command()(check)
 app.command()(show)
+app.command()(convert)
 app.command()(recipes)
 app.command()(fetch)
 app.command()(demo)

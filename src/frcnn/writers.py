@@ -10,17 +10,25 @@ import csv
 import io
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, get_args
-from xml.sax.saxutils import escape
+from typing import Any
 
 from PIL import Image
 
 from frcnn.files import write_bytes, write_text
+from frcnn.labels import (
+    FORMATS,
+    CocoTable,
+    LabelFormat,
+    Labelled,
+    picture_file,
+    voc_xml,
+    yolo_text,
+    yolo_yaml,
+)
 from frcnn.results import Result
 
-LabelFormat = Literal["voc", "yolo", "coco"]
-FORMATS: tuple[str, ...] = get_args(LabelFormat)
 CSV_COLUMNS = ("file", "label", "name", "score", "x1", "y1", "x2", "y2")
 
 
@@ -66,7 +74,7 @@ class ResultWriter:
         self._pictures, self._tables = pictures, tables
         self._names = OutputNames(root)
         self._entries: list[dict[str, Any]] = []
-        self._coco = _empty_coco(self.classes)
+        self._coco = CocoTable(self.classes)
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def __enter__(self) -> ResultWriter:
@@ -92,13 +100,14 @@ class ResultWriter:
             self._entries.append(result.to_dict())
         if self.save_as is None:
             return
-        size = _size(result)
+        picture = labelled(result)
         if self.save_as == "voc":
-            write_text(self.folder / "annotations" / f"{name}.xml", voc_xml(result, size))
+            write_text(self.folder / "annotations" / f"{name}.xml", voc_xml(picture))
         elif self.save_as == "yolo":
-            write_text(self.folder / "labels" / f"{name}.txt", yolo_text(result, size))
+            write_text(self.folder / "labels" / f"{name}.txt", yolo_text(picture))
         else:
-            _add_coco(self._coco, result, size, name)
+            suffix = result.path.suffix if result.path is not None else ""
+            self._coco.add(replace(picture, file=name + suffix))
 
     def close(self) -> None:
         """Write the files that hold all results."""
@@ -107,11 +116,11 @@ class ResultWriter:
             write_text(self.folder / "predictions.json", json.dumps(data, indent=1, ensure_ascii=False))
             write_text(self.folder / "predictions.csv", _csv(self._entries))
         if self.save_as == "coco":
-            write_text(self.folder / "annotations.json", json.dumps(self._coco, ensure_ascii=False))
+            write_text(self.folder / "annotations.json", self._coco.text())
         if self.save_as == "yolo":
             write_text(self.folder / "classes.txt", "".join(f"{name}\n" for name in self.classes))
-            names = "".join(f"  {k}: {json.dumps(name)}\n" for k, name in enumerate(self.classes))
-            write_text(self.folder / "data.yaml", f"path: .\ntrain: images\nval: images\nnames:\n{names}")
+            places = {"train": "images", "val": "images"}
+            write_text(self.folder / "data.yaml", yolo_yaml(self.classes, places))
 
     def _write_picture(self, result: Result, name: str) -> None:
         target = self.folder / "pictures" / f"{name}.jpg"
@@ -171,62 +180,14 @@ def write_picture(path: Path, image: Image.Image) -> None:
     write_bytes(path, buffer.getvalue())
 
 
-def voc_xml(result: Result, size: tuple[int, int]) -> str:
-    """Pascal VOC's XML of one picture of ``size`` (height, width)."""
-    file = result.path.name if result.path is not None else ""
-    folder = result.path.parent.name if result.path is not None else ""
-    lines = [
-        "<annotation>",
-        f"  <folder>{_xml(folder)}</folder>",
-        f"  <filename>{_xml(file)}</filename>",
-        f"  <size><width>{size[1]}</width><height>{size[0]}</height><depth>3</depth></size>",
-    ]
-    for (x1, y1, x2, y2), name in zip(result.boxes.tolist(), result.names, strict=True):
-        corners = (("xmin", x1 + 1), ("ymin", y1 + 1), ("xmax", x2), ("ymax", y2))
-        box = "".join(f"<{tag}>{_short(value)}</{tag}>" for tag, value in corners)
-        lines += [
-            "  <object>",
-            f"    <name>{_xml(name)}</name>",
-            "    <pose>Unspecified</pose>",
-            "    <truncated>0</truncated>",
-            "    <difficult>0</difficult>",
-            f"    <bndbox>{box}</bndbox>",
-            "  </object>",
-        ]
-    return "\n".join([*lines, "</annotation>", ""])
+def labelled(result: Result) -> Labelled:
+    """What label files hold of a result.
 
-
-def yolo_text(result: Result, size: tuple[int, int]) -> str:
-    """One line an object: label, centre x and y, width, height as shares of the picture of ``size``."""
-    height, width = size
-    lines = []
-    for (x1, y1, x2, y2), label in zip(result.boxes.tolist(), result.labels.tolist(), strict=True):
-        shares = ((x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height)
-        lines.append(f"{label} " + " ".join(f"{share:.6f}" for share in shares) + "\n")
-    return "".join(lines)
-
-
-def _empty_coco(classes: tuple[str, ...]) -> dict[str, Any]:
-    categories = [{"id": k + 1, "name": name} for k, name in enumerate(classes)]
-    return {"images": [], "annotations": [], "categories": categories}
-
-
-def _add_coco(data: dict[str, Any], result: Result, size: tuple[int, int], name: str) -> None:
-    image_id = len(data["images"]) + 1
-    suffix = result.path.suffix if result.path is not None else ""
-    data["images"].append({"id": image_id, "file_name": name + suffix, "height": size[0], "width": size[1]})
-    for row in result.to_coco(image_id):
-        box = [round(value, 2) for value in row["bbox"]]
-        data["annotations"].append(
-            {
-                "id": len(data["annotations"]) + 1,
-                "image_id": image_id,
-                "category_id": row["category_id"] + 1,
-                "bbox": box,
-                "area": round(box[2] * box[3], 2),
-                "iscrowd": 0,
-            }
-        )
+    Raises:
+        ValueError: when the size of its picture is not known.
+    """
+    file, folder = picture_file(result.path)
+    return Labelled(result.boxes, result.labels, result.classes, _size(result), file, folder)
 
 
 def _csv(entries: list[dict[str, Any]]) -> str:
@@ -249,11 +210,3 @@ def _size(result: Result) -> tuple[int, int]:
 
         return image_size(result.path)
     raise ValueError("labels need the size of the picture, and this result has neither a size nor a file")
-
-
-def _short(value: float) -> str:
-    return f"{value:.2f}".rstrip("0").rstrip(".")
-
-
-def _xml(text: str) -> str:
-    return escape("".join(c for c in text if c.isprintable()))

@@ -23,8 +23,8 @@ from frcnn.training.announce import (
 def test_class_table_counts_background(voc: Path) -> None:
     data = open_dataset(voc)
     lines = class_table(data.subset("train"), None)
-    assert lines[0].split() == ["id", "name", "images", "boxes"]
-    assert lines[1].split()[:4] == ["0", "blue", "3", "3"] and "few boxes" in lines[1]
+    assert lines[0].split() == ["id", "name", "source-id", "images", "boxes"]
+    assert lines[1].split()[:5] == ["0", "blue", "-", "3", "3"] and "few boxes" in lines[1]
     assert lines[3] == "train images 5: 4 with boxes, 1 background (kept)"
 
 
