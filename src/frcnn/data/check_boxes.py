@@ -60,8 +60,12 @@ def clip_to_pictures(dataset: Dataset) -> Floats:
 
 
 def resize_scales(sizes: NDArray[np.int32], spec: PreprocessConfig) -> NDArray[np.float64]:
-    """(n, 2) factors for height and width with which ``spec`` resizes pictures of ``sizes`` (n, 2)."""
+    """(n, 2) factors for height and width with which ``spec`` resizes pictures of ``sizes`` (n, 2), or their
+    tiles.
+    """
     sides = np.maximum(sizes, 1).astype(np.float64)
+    if spec.tile:
+        sides = np.minimum(sides, spec.tile)
     if spec.fixed_size is not None:
         return np.asarray(spec.fixed_size) / sides
     scale = np.minimum(spec.min_size / sides.min(1), spec.max_size / sides.max(1))

@@ -49,7 +49,8 @@ def _at_boxes(dataset: Dataset, label: int, message: str) -> Iterator[Finding]:
         yield Finding("D07", "warn", message, action=action)
     for row in rows:
         path = str(dataset.annotation_path(int(owner[row])) or "")
-        yield Finding("D07", "warn", message, path, int(dataset.objects.lines[row]), action)
+        line = int(dataset.objects.lines[row])
+        yield Finding("D07", "warn", message, path, line, action, rows=(int(row),))
 
 
 def check_split_contents(dataset: Dataset) -> Iterator[Finding]:

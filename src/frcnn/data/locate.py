@@ -68,8 +68,10 @@ def _membership(dataset: Dataset) -> list[tuple[str, np.ndarray]]:
 
 
 def _rows_by_line(dataset: Dataset, pictures: Sequence[int]) -> dict[int, int]:
-    """Box by line of one annotation file, for its pictures."""
+    """Box by line of one annotation file, for its pictures; lines that have several boxes are left out."""
     offsets = dataset.objects.offsets
     parts = [np.arange(offsets[i], offsets[i + 1]) for i in pictures]
     rows: Ints = np.concatenate([np.zeros(0, np.int64), *parts])
-    return dict(zip(dataset.objects.lines[rows].tolist(), rows.tolist(), strict=True))
+    lines, first, times = np.unique(dataset.objects.lines[rows], return_index=True, return_counts=True)
+    alone = times == 1
+    return dict(zip(lines[alone].tolist(), rows[first[alone]].tolist(), strict=True))

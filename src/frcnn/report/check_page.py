@@ -89,6 +89,7 @@ def render(dataset: Dataset, report: CheckReport, found: Survey, config: Config)
     ]
     return page_template("check.html").render(
         name=dataset.root.resolve().name,
+        kind=dataset.format,
         version=frcnn.__version__,
         report=report,
         counts=report.counts,

@@ -37,6 +37,7 @@ def document(
         "version": VERSION,
         "frcnn": frcnn.__version__,
         "source": plain["source"],
+        "format": dataset.format,
         "recipe": config.recipe,
         "decoded": decoded,
         "training_size": list(spec.fixed_size) if spec.fixed_size else [spec.min_size, spec.max_size],

@@ -60,9 +60,12 @@ def histogram(values: Floats, labels: Ints, classes: int, edges: Sequence[float]
 
 
 def resize_factors(sizes: NDArray[np.int32], spec: PreprocessConfig) -> Floats:
-    """(n, 2) factors for height and width of pictures of ``sizes`` (n, 2); 1 where a size is not known."""
+    """(n, 2) factors for height and width of pictures of ``sizes`` (n, 2), or of their tiles; 1 where a size
+    is not known.
+    """
     factors = np.ones((len(sizes), 2), np.float32)
-    known, which = np.unique(sizes, axis=0, return_inverse=True)
+    seen = np.minimum(sizes, spec.tile) if spec.tile else sizes
+    known, which = np.unique(seen, axis=0, return_inverse=True)
     for i, (height, width) in enumerate(known.tolist()):  # sets have few sizes
         if height and width:
             new = target_size(height, width, spec)
