@@ -16,8 +16,8 @@ from torch import nn
 from frcnn.config import Config
 from frcnn.data.open import open_dataset
 from frcnn.data.sample import Dataset
-from frcnn.evaluation.protocols import PROTOCOLS
 from frcnn.evaluation.collect import Collector, collect_detections
+from frcnn.evaluation.protocols import PROTOCOLS
 from frcnn.evaluation.run import class_map, evaluate, ground_truth
 from frcnn.recipes import recipe
 from frcnn.settings import with_settings

@@ -86,6 +86,11 @@ def _share(text: str) -> typer.models.OptionInfo:
     return option
 
 
+def _overlap(text: str) -> typer.models.OptionInfo:
+    option: typer.models.OptionInfo = typer.Option(min=0.05, max=0.75, help=text)
+    return option
+
+
 Data = Annotated[Path, typer.Argument(help="Folder of the pictures and boxes.")]
 DataOrRun = Annotated[
     Path | None,
@@ -177,13 +182,13 @@ Augment = Annotated[
 ]
 Tile = Annotated[int | None, _at_least(0, "Cut pictures into tiles of this side; 0: whole pictures.")]
 Overlap = Annotated[
-    float | None, _option("Share of a tile that its neighbours have in common; 0.05 to 0.75.")
+    float | None, _overlap("Share of a tile that its neighbours have in common; default: the recipe's.")
 ]
 DetectTile = Annotated[
     int | None, _at_least(0, "Cut pictures into tiles of this side; 0: whole pictures; default: the model's.")
 ]
 DetectOverlap = Annotated[
-    float | None, _option("Share of a tile that its neighbours have in common; default: the model's.")
+    float | None, _overlap("Share of a tile that its neighbours have in common; default: the model's.")
 ]
 ShowSeed = Annotated[int, _at_least(0, "Of the choice of pictures and their variation.")]
 SheetOut = Annotated[Path, _option("The sheet, a picture file.", metavar="FILE")]

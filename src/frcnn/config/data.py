@@ -12,6 +12,10 @@ from frcnn.config.variation import VariationConfig
 FormatChoice = Literal["auto", "kitti", "pennfudan", "voc", "coco", "yolo", "labelme", "csv"]
 
 
+SMALLEST_TILE = 32
+"""Pixels."""
+
+
 class DataConfig(VariationConfig):
     """Which pictures and boxes take part, and how training varies them."""
 
@@ -62,4 +66,8 @@ class PreprocessConfig(Section):
     def _sides(self) -> PreprocessConfig:
         if self.max_size < self.min_size:
             raise ValueError(f"max_size {self.max_size} is below min_size {self.min_size}")
+        if 0 < self.tile < SMALLEST_TILE:
+            raise ValueError(
+                f"tile {self.tile} shows too little at a time; use {SMALLEST_TILE} or more, or 0"
+            )
         return self

@@ -47,11 +47,13 @@ def _starts(side: int, tile: int, overlap: float) -> Ints:
     return np.rint(np.linspace(0, side - tile, count)).astype(np.int64)
 
 
-def most_tiles(dataset: Dataset, config: Config) -> int:
-    """Tiles of the picture that has most of them; at least 1."""
-    tile, overlap = config.preprocess.tile, config.preprocess.overlap
-    counts = (len(tile_windows((h, w), tile, overlap)) for h, w in dataset.pictures.sizes.tolist())
-    return max(counts, default=1)
+def picture_limit(dataset: Dataset, config: Config, limit: int) -> int:
+    """How many detections of a picture count where each of its tiles may give ``limit``: as many, and more
+    where a picture holds more objects. Without tiles, ``limit`` itself.
+    """
+    if not config.preprocess.tile:
+        return limit
+    return max(limit, math.ceil(1.5 * np.diff(dataset.objects.offsets).max(initial=0)))
 
 
 def tiled(dataset: Dataset, config: Config, *, seed: int | None) -> Dataset:

@@ -11,7 +11,7 @@ from frcnn.config import Config
 from frcnn.data.loader import eval_loader
 from frcnn.data.open import open_dataset
 from frcnn.data.sample import Dataset, did_you_mean
-from frcnn.data.tiles import most_tiles, tiled
+from frcnn.data.tiles import picture_limit, tiled
 from frcnn.evaluation.collect import Progress, collect_detections
 from frcnn.evaluation.protocols import RECALL, choose_protocol, default_max_dets
 from frcnn.evaluation.report import Report, measure
@@ -165,7 +165,7 @@ def evaluate(
     limits = Limits(score=floor, max_dets=most)
     show = None if progress is None else _by_picture(progress, len(dataset) / len(tiles))
     found = collect_detections(detector.model, batches, device, chosen, limits, show)
-    most *= most_tiles(dataset, config)  # the limit is a tile's
+    most = picture_limit(dataset, config, most)
     return measure(truth, found.results, most, floor, rule, counts=found.counts)
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from frcnn.config import Config
 from frcnn.data.loader import Batch
 from frcnn.data.sample import Dataset
-from frcnn.data.tiles import most_tiles
+from frcnn.data.tiles import picture_limit
 from frcnn.evaluation.protocols import RECALL, choose_protocol
 from frcnn.evaluation.report import Counts, Report, measure
 from frcnn.evaluation.run import default_limits, ground_truth
@@ -164,7 +164,7 @@ def judge(
     ]
     protocol = choose_protocol(config.detector)
     floor, most = default_limits(config, protocol)
-    most *= most_tiles(dataset, config)  # the limit is a tile's
+    most = picture_limit(dataset, config, most)
     report = measure(
         ground_truth(dataset),
         results,
