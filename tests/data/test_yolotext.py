@@ -81,8 +81,8 @@ def test_what_looks_like_labels(lines: list[str], expected: bool) -> None:
 
 def test_a_data_file() -> None:
     setup = parse_yaml(
-        "path: ../x\ntrain: images/train\nval:\n  - a\n  - b\ntest:\nnc: 2\nnames:\n  0: cat\n  7: 'dog, red'\n"
-        "kpt_shape: [17, 3]\nroboflow:\n  url: https://x\n"
+        "path: ../x\ntrain: images/train\nval:\n  - a\n  - b\ntest:\nnc: 2\nnames:\n  0: cat\n"
+        "  7: 'dog, red'\nkpt_shape: [17, 3]\nroboflow:\n  url: https://x\n"
     )
     assert setup.names == {0: "cat", 7: "dog, red"} and setup.base == "../x"
     assert setup.splits == {"train": [("images/train", 2)], "val": [("a", 4), ("b", 5)]}

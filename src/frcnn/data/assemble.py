@@ -120,10 +120,11 @@ def assemble(
     renamed = new_names(set(written) - reading.classless, config.rename)
     findings = [*_with_policy(reading.findings, config), *rename_findings(written, config.rename, absent)]
     counts = Counter(name for r in records for name in r.names)
+    all_names = renamed.values()
     renamed, left_out = chosen_names(renamed, config.classes, counts)
     asked = config.classes or None if classes is None else classes
     names = tuple(sorted(set(renamed.values()))) if asked is None else class_list(asked)
-    findings += left_out + unknown_classes(_places(reading), names, renamed, absent)
+    findings += left_out + unknown_classes(_places(reading), names, renamed, absent, all_names)
     findings += _flagged(reading, config)
     headers = read_headers([root / r.picture for r in records])
     records = [r.in_pixels(h.height, h.width) for r, h in zip(records, headers, strict=True)]

@@ -93,6 +93,7 @@ def unknown_classes(
     names: Sequence[str],
     renamed: Mapping[str, str],
     absent: Severity = "error",
+    left_out: Iterable[str] = (),
 ) -> list[Finding]:
     """D07: boxes of classes that are not in the class list, and what the list names in vain.
 
@@ -101,6 +102,7 @@ def unknown_classes(
         names: the class list.
         renamed: of ``new_names``.
         absent: how grave it is that the list names a class in vain.
+        left_out: names that the annotations have, too, and that were not chosen.
     """
     action = "correct the annotation, or add the name to the class list"
     unknown = {old: new for old, new in renamed.items() if new not in set(names)}
@@ -115,7 +117,7 @@ def unknown_classes(
         for name, path, line in (places if texts else ())
         if name in texts
     ]
-    known = sorted(set(renamed.values()))
+    known = sorted({*renamed.values(), *left_out})
     for name in (n for n in names if n not in known):
         hint = did_you_mean(name, unknown.values()) or did_you_mean(name, known)
         hint = hint or (f"; they have {', '.join(known[:SHOWN])}{', ...' if len(known) > SHOWN else ''}")
