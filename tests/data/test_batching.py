@@ -102,7 +102,10 @@ def test_drop_last_leaves_other_pictures_out_every_epoch() -> None:
 
 
 def test_scale_is_one_for_a_batch_and_the_same_on_all_ranks() -> None:
-    ranks = [list(TrainBatches(sizes(64), 4, seed=1, variation=BatchVariation((0.5, 1.5)), rank=r, world=2)) for r in range(2)]
+    ranks = [
+        list(TrainBatches(sizes(64), 4, seed=1, variation=BatchVariation((0.5, 1.5)), rank=r, world=2))
+        for r in range(2)
+    ]
     scales = [[{draw.scale for draw in batch} for batch in rank] for rank in ranks]
     assert scales[0] == scales[1]
     assert all(len(s) == 1 for s in scales[0])
@@ -121,3 +124,23 @@ def test_wrong_numbers_are_named() -> None:
 def test_unknown_sizes_count_as_square() -> None:
     unknown = np.array([[0, 0], [100, 100], [100, 300]], np.int32)
     assert indices(EvalBatches(unknown, 1)) == [[2], [0], [1]]
+
+
+def test_a_batch_has_one_training_size_and_lies_one_way() -> None:
+    variation = BatchVariation((1.0, 1.0), (0.5, 1.0, 1.5), 0.5)
+    ranks = [
+        list(TrainBatches(sizes(400), 4, seed=1, variation=variation, rank=r, world=2)) for r in range(2)
+    ]
+    assert all(len({(d.scale, d.turned) for d in batch}) == 1 for batches in ranks for batch in batches)
+    drawn = [[(batch[0].scale, batch[0].turned) for batch in batches] for batches in ranks]
+    assert drawn[0] == drawn[1], "ranks see batches of one size at a time"
+    assert {scale for scale, _ in drawn[0]} == {0.5, 1.0, 1.5}
+    assert {turned for _, turned in drawn[0]} == {True, False}
+
+
+def test_what_is_off_draws_nothing() -> None:
+    plain = list(TrainBatches(sizes(50), 4, seed=0, variation=BatchVariation((0.5, 2.0))))
+    again = list(TrainBatches(sizes(50), 4, seed=0, variation=BatchVariation((0.5, 2.0), (1.0,), 0.0)))
+    assert [d.index for batch in plain for d in batch] == [d.index for batch in again for d in batch]
+    assert not any(d.turned for batch in plain for d in batch)
+    assert plain[0][0].scale == again[0][0].scale

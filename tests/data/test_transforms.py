@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
+from torchvision import tv_tensors
+from torchvision.transforms.v2 import functional as v2
 
-from frcnn.config import DataConfig
+from frcnn.config import Config, DataConfig
 from frcnn.data.transforms import (
     Variation,
     draw_variation,
     flip_boxes,
     flip_image,
+    largest_scale,
+    orient_boxes,
+    orient_image,
     photometric,
+    recolour,
     resize_boxes,
     sample_generator,
     scale_jitter,
+    turned_chance,
     vary_image,
 )
 
@@ -42,6 +50,7 @@ def picture(seed: int = 0) -> Image.Image:
 
 def test_no_boxes_pass_every_transform() -> None:
     assert flip_boxes(NONE, 10).shape == (0, 4)
+    assert orient_boxes(NONE, (10, 20), True, 3).shape == (0, 4)
     boxes, ignore = resize_boxes(NONE, np.zeros(0, bool), (10, 10), (5, 5))
     assert boxes.shape == (0, 4)
     assert boxes.dtype == np.float32
@@ -160,3 +169,92 @@ def test_vary_image_never_changes_the_input() -> None:
     assert result.size == image.size
     assert np.array_equal(np.array(image), before)
     assert not np.array_equal(np.asarray(result), before)
+
+
+def as_v2(boxes: np.ndarray) -> tv_tensors.BoundingBoxes:
+    return tv_tensors.BoundingBoxes(
+        torch.from_numpy(boxes.copy()), format="XYXY", canvas_size=(HEIGHT, WIDTH)
+    )
+
+
+@given(box_sets(), st.booleans(), st.integers(0, 3))
+def test_turns_and_flips_equal_torchvisions(boxes: np.ndarray, flip: bool, turns: int) -> None:
+    image = picture()
+    pixels, corners = torch.from_numpy(np.array(image)).permute(2, 0, 1), as_v2(boxes)
+    if flip:
+        pixels, corners = v2.horizontal_flip(pixels), v2.horizontal_flip(corners)
+    if turns:
+        pixels = torch.rot90(pixels, turns, (1, 2))
+        corners = v2.rotate(corners, 90 * turns, expand=True)
+    ours = orient_image(image, flip, turns)
+    assert np.array_equal(np.asarray(ours), pixels.permute(1, 2, 0).numpy())
+    expected = corners.as_subclass(torch.Tensor).numpy()
+    if len(boxes):  # v2 finds no size for a turned set of no boxes
+        np.testing.assert_allclose(orient_boxes(boxes, (HEIGHT, WIDTH), flip, turns), expected, atol=1e-3)
+
+
+@given(box_sets())
+def test_flip_and_resize_of_boxes_equal_torchvisions(boxes: np.ndarray) -> None:
+    flipped = v2.horizontal_flip(as_v2(boxes)).as_subclass(torch.Tensor).numpy()
+    assert np.array_equal(flip_boxes(boxes, WIDTH), flipped)
+    resized = v2.resize(as_v2(boxes), [30, 100]).as_subclass(torch.Tensor).numpy()
+    ours = resize_boxes(boxes, np.zeros(len(boxes), bool), (HEIGHT, WIDTH), (30, 100))[0]
+    np.testing.assert_allclose(ours, resized, rtol=1e-5, atol=1e-4)
+
+
+def test_directions_are_as_likely_as_asked() -> None:
+    config = DataConfig(flip=0, quarter_turns=0.75)
+    assert turned_chance(config) == pytest.approx(0.5)
+    counts = np.zeros(4)
+    for i in range(2000):
+        generator = sample_generator(0, i)
+        turned = bool(generator.random() < turned_chance(config))
+        counts[draw_variation(config, sample_generator(1, i), turned).turns] += 1
+    assert np.abs(counts / 2000 - 0.25).max() < 0.04
+    upside_down = [draw_variation(DataConfig(flip=0, flip_vertical=1), sample_generator(i)) for i in range(9)]
+    assert all((v.flip, v.turns) == (True, 2) for v in upside_down), "flipped and turned by half"
+    image = picture()
+    assert np.array_equal(np.asarray(vary_image(image, upside_down[0])), np.asarray(image)[::-1])
+
+
+def test_a_part_changes_no_other_draw() -> None:
+    every = DataConfig(augment="aerial")
+    for i in range(50):
+        full = draw_variation(every, sample_generator(1, 0, i))
+        less = draw_variation(DataConfig(augment="aerial", flip_vertical=0, hue=0), sample_generator(1, 0, i))
+        assert (full.brightness, full.contrast, full.saturation) == (
+            less.brightness,
+            less.contrast,
+            less.saturation,
+        )
+        assert full.turns % 2 == less.turns % 2
+        assert less.hue == 0
+
+
+@pytest.mark.parametrize(
+    "factors", [(1.0, 1.0, 1.0), (0.7, 1.0, 1.0), (1.1, 0.8, 1.0), (1.0, 1.0, 0.5), (0.9, 1.1, 1.2)]
+)
+def test_one_matrix_equals_three_steps(factors: tuple[float, float, float]) -> None:
+    pixels = np.random.default_rng(0).integers(60, 180, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+    image = Image.fromarray(pixels)
+    ours = np.asarray(recolour(image, *factors, 0.0)).astype(int)
+    assert np.abs(ours - np.asarray(photometric(image, *factors)).astype(int)).max() <= 2
+    assert np.array_equal(np.asarray(image), pixels)
+
+
+def test_hue_turns_colours_and_leaves_gray() -> None:
+    image = Image.fromarray(np.array([[[120, 120, 120], [150, 90, 90]]], np.uint8))
+    assert recolour(image, 1, 1, 1, 0) is image
+    turned = np.asarray(recolour(image, 1, 1, 1, 1 / 3)).astype(int)[0]
+    assert np.abs(turned[0] - 120).max() <= 1
+    assert turned[1].argmax() == 1, "red becomes green"
+    back = np.asarray(recolour(Image.fromarray(turned[None].astype(np.uint8)), 1, 1, 1, -1 / 3)).astype(int)[
+        0
+    ]
+    assert np.abs(back - np.asarray(image)[0]).max() <= 3
+
+
+def test_the_largest_scale() -> None:
+    assert largest_scale(Config()) == 1
+    assert largest_scale(Config(data=DataConfig(scale_jitter=(0.5, 0.8)))) == 1
+    assert largest_scale(Config(data=DataConfig(scale_jitter=(0.8, 1.25), multi_scale=(400, 1600)))) == 2.5

@@ -194,9 +194,11 @@ def _zoom_out(view: View, chance: float, limit: float, generator: np.random.Gene
 
 
 def _crop(view: View, chance: float, least: float, generator: np.random.Generator) -> View:
-    """The first of ``TRIALS`` windows that overlaps an object by a drawn least IoU."""
+    """The first of ``TRIALS`` windows that overlaps an object by a drawn least IoU; another one
+    is drawn where no window does, because small objects never do by much.
+    """
     draw = generator.random()
-    overlap = generator.choice(LEAST_OVERLAPS)
+    overlaps = generator.permutation(LEAST_OVERLAPS).tolist()
     sides = generator.uniform(*CROP_SIDES, (TRIALS, 2))
     windows = _windows(view, sides, generator)
     rows = view.objects(least)
@@ -208,8 +210,12 @@ def _crop(view: View, chance: float, least: float, generator: np.random.Generato
     best = (shared / ((windows[:, 2:] - windows[:, :2]).prod(1)[:, None] + own - shared)).max(1)
     aspect = sides[:, 0] / sides[:, 1]
     shaped = (aspect <= CROP_ASPECT) & (aspect >= 1 / CROP_ASPECT)
-    good = np.flatnonzero(shaped & (best >= overlap) & _keeps(view, windows, least))
-    return looked_at(view, windows[good[0]]) if len(good) else view
+    fit = shaped & _keeps(view, windows, least)
+    for overlap in overlaps:
+        good = np.flatnonzero(fit & (best >= overlap))
+        if len(good):
+            return looked_at(view, windows[good[0]])
+    return view
 
 
 def _windows(view: View, sides: NDArray[np.float64], generator: np.random.Generator) -> NDArray[np.float64]:

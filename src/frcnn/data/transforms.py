@@ -165,7 +165,7 @@ def recolour(
         return image
     angle = 2 * math.pi * hue
     cos, sin = math.cos(angle) * saturation, math.sin(angle) * saturation
-    turn = np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]])
+    turn = np.array([[1, 0, 0], [0, cos, sin], [0, -sin, cos]])
     matrix = _RGB @ turn @ _YIQ * (brightness * contrast)
     mean = ImageStat.Stat(image.convert("L")).mean[0] if contrast != 1 else 0.0
     offset = mean * brightness * (1 - contrast)
