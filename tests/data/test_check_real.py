@@ -34,7 +34,7 @@ def test_bccd() -> None:
     forgotten = [f for f in report.with_code("D23") if f.severity == "warn"]
     assert len(forgotten) == 15 and set(numbers([f.path for f in forgotten])) == NO_RBC
     assert all(
-        'has no "RBC"; 95.9 % of the pictures show some, 12 at the median' in f.message for f in forgotten
+        'has no "RBC"; 95.9 % of the pictures show "RBC", 12 at the median' in f.message for f in forgotten
     )
     assert Counter(f.code for f in report.findings if f.severity == "warn") == {"D21": 7, "D23": 15}
     assert {f.code for f in report.of("note")} == {"D23"}

@@ -111,13 +111,15 @@ def check_dataset(
     findings += check_names(dataset)
     findings += check_split_contents(dataset)
     findings += check_background(dataset, broken)
-    findings += check_counts(dataset)
+    findings += check_counts(dataset, broken)
     if decode:
         findings += check_decoding(dataset, config.data)
-        findings += check_looks(dataset)
     findings += check_sizes(dataset)
     findings += check_kinds(dataset)
-    findings += check_leaks(dataset)
+    same = list(check_leaks(dataset))
+    findings += same
+    if decode:
+        findings += check_looks(dataset, {f.path for f in same})
     findings += check_extremes(dataset)
     findings += unused_rules(dataset, config)
     empty = int(dataset.background().sum())

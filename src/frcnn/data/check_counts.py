@@ -5,7 +5,8 @@ Letters: n pictures, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Container, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,19 +18,26 @@ FEWEST_PICTURES = 20
 USUAL_SHARE, USUAL_COUNT = 0.9, 4
 """A class is expected everywhere when so many of the pictures show it, so many times in the middle."""
 FAR = 3.5
-"""Deviations from the middle, of square roots, beyond which a count is far off."""
+"""Deviations from the middle, of square roots, beyond which a count is far off; more of them where there are
+so many counts that one as far off comes by chance."""
 LEAST_DEVIATION = 0.25
 """Of square roots; the counts of a Poisson distribution have 0.5."""
 
 
-def check_counts(dataset: Dataset) -> Iterator[Finding]:
+def check_counts(dataset: Dataset, broken: Container[str] = ()) -> Iterator[Finding]:
     """D23: where nearly all pictures show a class many times, those that do not, or with a count far off.
 
     Square roots of counts vary alike whether there are few or many. Middle and deviation are medians, so
     that the odd pictures do not hide themselves.
+
+    Args:
+        dataset: that is checked.
+        broken: annotation files that could not be read: a picture of theirs may have objects.
     """
     counts = class_counts(dataset)
     named = np.zeros(len(dataset), bool)
+    for i in np.flatnonzero(dataset.background()):
+        named[i] = str(dataset.annotation_path(int(i)) or "") in broken
     for k, name in enumerate(dataset.classes):
         yield from _odd_pictures(dataset, counts[:, k], f'"{name}"', named)
     if len(dataset.classes) > 1:
@@ -52,13 +60,15 @@ def _odd_pictures(dataset: Dataset, counts: Ints, what: str, named: Bools) -> It
     middle = float(np.median(counts[shows]))
     if middle < USUAL_COUNT:
         return
-    far = _deviations(counts, shows)
+    far, empty = _deviations(counts, shows), dataset.background()
     share = f"{100 * shows.mean():.1f}".removesuffix(".0")
-    for i in np.flatnonzero((~shows | (np.abs(far) > FAR)) & ~named):
-        usual = f"{share} % of the pictures show some, {middle:g} at the median"
+    limit = max(FAR, math.sqrt(2 * math.log(len(counts) * len(dataset.classes))))
+    for i in np.flatnonzero((~shows | (np.abs(far) > limit)) & ~named):
+        usual = f"{share} % of the pictures show {what}, {middle:g} at the median"
         severity: Severity = "note"
         if not shows[i]:
-            severity, message = "warn", f"has no {what}; {usual}"
+            nothing = "objects" if empty[i] else what
+            severity, message = "warn", f"has no {nothing}; {usual}"
             action = "look whether they were forgotten: what is not labelled is learnt as background"
         elif far[i] < 0:
             message = f"has {counts[i]} {what}; {usual}"

@@ -10,7 +10,7 @@ Letters: n pictures.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
@@ -36,10 +36,14 @@ Thumbnails = NDArray[np.uint8]
 Hashes = NDArray[np.uint64]
 
 
-def check_looks(dataset: Dataset) -> Iterator[Finding]:
+def check_looks(dataset: Dataset, same: Container[str] = ()) -> Iterator[Finding]:
     """D22: pictures of two splits that look alike; where there are no splits, pictures that look alike.
 
     Each picture is named once, with the one it is most like. Decodes all pictures.
+
+    Args:
+        dataset: that is checked.
+        same: pictures that are known to be in two splits.
     """
     thumbs = thumbnails([dataset.picture_path(i) for i in range(len(dataset))])
     hashes = difference_hashes(thumbs)
@@ -50,6 +54,8 @@ def check_looks(dataset: Dataset) -> Iterator[Finding]:
         common = np.intersect1d(first, second)  # D18 says that
         first, second = np.setdiff1d(first, common), np.setdiff1d(second, common)
         for i, j, likeness in alike(thumbs, hashes, first, second):
+            if str(dataset.picture_path(j)) in same:
+                continue
             where = f"in {two} looks like {dataset.pictures.paths[i]} in {one} (correlation {likeness:.3f})"
             action = "keep them in one split (--group-by); the measured AP is too good otherwise"
             yield _finding(dataset, (j, i), "warn", where, action)

@@ -89,9 +89,10 @@ def survey(dataset: Dataset, config: Config, fit: bool = False) -> Survey:
     owner, faults = objects.owners(), find_box_faults(dataset, spec)
     chosen = ~faults.wrong & ~objects.ignore & (objects.labels >= 0)
     known: Bools = np.asarray(dataset.pictures.sizes.all(1))
-    chosen &= known[owner]
-    boxes = clip_to_pictures(dataset)[chosen]
-    original = heights_widths(boxes)
+    original = heights_widths(clip_to_pictures(dataset))
+    inside: Bools = np.asarray((original > 0).all(1))  # not so where the annotated size is wrong
+    chosen &= known[owner] & inside
+    original = original[chosen]
     sizes = original * resize_factors(dataset.pictures.sizes, spec)[owner[chosen]]
     labels, classes = objects.labels[chosen].astype(np.int64), dataset.classes
     short, count = sizes.min(1, initial=np.inf), len(classes)
