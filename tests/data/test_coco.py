@@ -139,6 +139,34 @@ def test_crowds_follow_the_policy(
 
 
 @pytest.mark.parametrize(
+    "segmentation",
+    [
+        {"counts": [0, 5, 4795], "size": [60, 80]},  # RLE
+        {"counts": "PQ1", "size": [60, 80]},  # compressed RLE
+        {"counts": "PQ1", "size": [2**31, 2**31]},
+        [[10.5, 5, 30.5, 5, 30.5, 35.25]],
+        [],
+        None,
+    ],
+)
+@pytest.mark.parametrize("crowd", [0, 1])
+def test_crowds_with_any_segmentation(tmp_path: Path, segmentation: object, crowd: int) -> None:
+    one(tmp_path, [annotation(1, 7, segmentation=segmentation, iscrowd=crowd), annotation(2, 7)])
+    sample = open_dataset(tmp_path)[0]
+    assert sample.boxes.tolist() == [[10.5, 5, 30.5, 35.25]] * 2
+    assert sample.crowd.tolist() == sample.ignore.tolist() == [bool(crowd), False]
+
+
+@pytest.mark.parametrize("ids", [(0, 1), (1, 2), (7, 90), (90, 7), ("a", "b")])
+def test_any_ids(tmp_path: Path, ids: tuple[int | str, int | str]) -> None:
+    categories = [{"id": ids[0], "name": "dog"}, {"id": ids[1], "name": "cat"}]
+    one(tmp_path, [annotation(0, 7, ids[1]), annotation(5, 7, ids[0])], categories=categories)  # type: ignore[arg-type]
+    data = open_dataset(tmp_path)
+    assert data.classes == ("cat", "dog") and data[0].labels.tolist() == [0, 1]
+    assert data.source_ids == {"dog": str(ids[0]), "cat": str(ids[1])}
+
+
+@pytest.mark.parametrize(
     ("raw", "line", "reason"),
     [
         (b"", 1, "is empty"),

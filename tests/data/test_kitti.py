@@ -96,6 +96,40 @@ def test_folders(tmp_path: Path, above: str) -> None:
     assert list(open_dataset(tmp_path).pictures.annotations) == [f"{above}label_2/000000.txt"]
 
 
+@pytest.mark.parametrize(
+    ("above", "lists"), [("training/", "ImageSets"), ("training/", "training/ImageSets"), ("", "ImageSets"),
+                         ("object/training/", "object/ImageSets")]
+)  # fmt: skip
+def test_lists_are_splits(tmp_path: Path, above: str, lists: str) -> None:
+    make(tmp_path, {"000000": [CAR], "000001": [], "000002": [CAR]}, above)
+    text(tmp_path / lists / "train.txt", "000000\n000002\n")
+    text(tmp_path / lists / "val.txt", "000001\n000009\n")
+    data, found = read_dataset(tmp_path)
+    assert {k: v.tolist() for k, v in data.splits.items()} == {"train": [0, 2], "val": [1]}
+    assert [(f.code, f.severity, f.line, f.splits) for f in found] == [("D12", "error", 2, ("val",))]
+
+
+@pytest.mark.parametrize("folder", [True, False])
+def test_the_list_of_testing_is_no_split(tmp_path: Path, folder: bool) -> None:
+    make(tmp_path, {"000000": [CAR], "000001": []})
+    for name, numbers in (("train", "000000"), ("test", "000001\n000002" if folder else "000000\n000007")):
+        text(tmp_path / f"ImageSets/{name}.txt", numbers)
+    if folder:
+        picture(tmp_path / "testing/image_2/000002.png")
+    data, found = read_dataset(tmp_path)
+    assert list(data.splits) == ["train"]
+    notes = [(f.severity, f.message) for f in found if f.path.endswith("test.txt")]
+    assert notes == [("note", "lists pictures of testing/, which have no labels")]
+    assert all(f.severity == "note" for f in found)
+
+
+def test_a_test_list_of_ones_own_is_a_split(tmp_path: Path) -> None:
+    make(tmp_path, {"000000": [CAR], "000001": [CAR]})
+    text(tmp_path / "ImageSets/train.txt", "000000")
+    text(tmp_path / "ImageSets/test.txt", "000001")
+    assert {k: v.tolist() for k, v in open_dataset(tmp_path).splits.items()} == {"train": [0], "test": [1]}
+
+
 def test_testing_pictures_have_no_labels_and_are_left_out(tmp_path: Path) -> None:
     make(tmp_path, {"000000": [CAR]})
     picture(tmp_path / "testing/image_2/000000.png")

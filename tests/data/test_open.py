@@ -50,6 +50,40 @@ def test_splits_that_do_not_exist_or_are_empty(tmp_path: Path) -> None:
         open_dataset(tmp_path / "kit", "test")
 
 
+def test_a_folder_of_several_formats(tmp_path: Path) -> None:
+    devkit(tmp_path, {"a": ONE})
+    content = '{"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [], "categories": []}'
+    text(tmp_path / "all.json", content)
+    with pytest.raises(DataError) as caught:
+        open_dataset(tmp_path)
+    assert str(caught.value) == (
+        f"{tmp_path}: may be Pascal VOC (*.xml) and COCO (*.json with images, annotations and categories); "
+        "say which one to read with --set data.format=voc or --set data.format=coco, or give the folder of one"
+    )
+    data, found = read_dataset(tmp_path, config=DataConfig(format="voc"))
+    assert data.classes == ("cat",) and data.format == "Pascal VOC"
+    assert [(f.code, f.severity, f.message) for f in found] == [
+        ("D09", "note", "holds COCO annotations, too")
+    ]
+    assert open_dataset(tmp_path, config=DataConfig(format="coco")).format == "COCO"
+    with pytest.raises(DataError, match="may be Pascal VOC"):
+        open_dataset(tmp_path, config=DataConfig(format="yolo"))
+
+
+def test_a_wanted_format_that_is_not_there_is_said(tmp_path: Path) -> None:
+    devkit(tmp_path, {"a": ONE})
+    data, found = read_dataset(tmp_path, config=DataConfig(format="kitti"))
+    assert data.format == "Pascal VOC"
+    assert [f.message for f in found] == ["data.format=kitti has no effect: Pascal VOC is all that is here"]
+
+
+def test_what_a_data_set_says_of_itself(tmp_path: Path) -> None:
+    devkit(tmp_path / "cats", {"a": ONE, "b": []})
+    assert (
+        repr(open_dataset(tmp_path / "cats")) == "<Dataset cats (Pascal VOC): 2 pictures, 1 boxes, 1 classes>"
+    )
+
+
 def test_the_class_list_is_over_all_splits_or_given(tmp_path: Path) -> None:
     pictures = {"a": [("dog", 1, 1, 5, 5)], "b": [("cat", 1, 1, 5, 5)]}
     devkit(tmp_path, pictures, {"train": ["a"], "test": ["b"]})

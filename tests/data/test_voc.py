@@ -101,6 +101,14 @@ def test_truncated(tmp_path: Path, value: str, share: float) -> None:
     assert not sample.occluded.any() and not sample.crowd.any()
 
 
+@pytest.mark.parametrize(("value", "degree"), [("", 0), ("0", 0), ("1", 1)])
+def test_occluded(tmp_path: Path, value: str, degree: int) -> None:
+    devkit(tmp_path, {"a": ONE})
+    file = tmp_path / "Annotations" / "a.xml"
+    file.write_text(file.read_text().replace("<difficult>", f"<occluded>{value}</occluded><difficult>"))
+    assert open_dataset(tmp_path)[0].occluded.tolist() == [degree]
+
+
 def test_utf16_is_read() -> None:
     content = '<?xml version="1.0" encoding="utf-16"?>' + xml("a.jpg", ONE)
     assert parse(content.encode("utf-16")).names == ("cat",)
