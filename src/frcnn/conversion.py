@@ -196,7 +196,7 @@ def _homes(dataset: Dataset, to: LabelFormat) -> tuple[list[str], list[str]]:
             why = (
                 "its pictures are in other splits already"
                 if to == "coco" or split in _USUAL
-                else "no such key"
+                else "it has train, val and test only"
             )
             lost.append(f'split "{split}": {len(rows) - len(free)} of {len(rows)} pictures not in it ({why})')
     missing = homes.count("")
