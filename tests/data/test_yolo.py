@@ -57,6 +57,14 @@ def test_shares_become_pixels(tmp_path: Path) -> None:
     assert [(f.code, f.severity, f.message) for f in found] == [("D16", "note", "1 rows are polygons")]
 
 
+def test_rounding_reaches_no_farther_than_the_border(tmp_path: Path) -> None:
+    rows = ["0 0.0987655 0.5 0.197532 1.000001", "0 0.5 0.9 0.2 0.21"]
+    make(tmp_path, {"images/a": rows}, f"train: images\n{NAMES}")
+    first, second = open_dataset(tmp_path)[0].boxes.tolist()
+    assert first[:2] == [0, 0] and first[3] == 60
+    assert second[3] == pytest.approx(60.3)  # for the check to report
+
+
 def test_boxes_of_pictures_that_cannot_be_read_are_no_second_error(tmp_path: Path) -> None:
     make(tmp_path, {"images/a": [CENTRE], "images/b": [CENTRE]}, f"train: images\n{NAMES}")
     (tmp_path / "images/a.jpg").write_bytes(b"no picture")
