@@ -62,8 +62,8 @@ class Record:
         fill_columns(self, len(self.names))
 
     def in_pixels(self, height: int, width: int) -> Record:
-        """The same with boxes in pixels; where the size is not known (0) nothing changes. What passes the border
-        by no more than shares are rounded ends there.
+        """The same with boxes in pixels; where the size is not known (0) nothing changes. What passes the
+        border by no more than shares are rounded ends there.
         """
         if not (self.relative and height and width):
             return self
