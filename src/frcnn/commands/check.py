@@ -65,6 +65,7 @@ def check(
     found = survey(dataset, config, fit=anchors is not None)
     if html_file is not None:
         write_check_page(html_file, dataset, report, found, config)
+        typer.echo(f"page with pictures: {html_file}", err=True)
     text = as_text(document(dataset, report, found, config, decode)) if json_file else ""
     if json_file == "-":
         typer.echo(text)

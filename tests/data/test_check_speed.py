@@ -1,0 +1,71 @@
+"""100,000 boxes are checked in seconds and in little memory."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from frcnn.data.check import check_dataset, load_checked
+from frcnn.recipes import recipe
+from frcnn.survey.survey import survey
+
+PICTURES, EACH = 2000, 50
+CONFIG = recipe("lite0-fpn")
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A COCO set of 100,000 boxes in 2,000 pictures, which share one file's content."""
+    root = tmp_path_factory.mktemp("large")
+    rng, buffer = np.random.default_rng(0), io.BytesIO()
+    Image.fromarray(rng.integers(0, 256, (48, 64, 3), np.uint8)).resize((640, 480)).save(buffer, "JPEG")
+    (root / "train").mkdir()
+    images, annotations = [], []
+    for i in range(PICTURES):
+        (root / "train" / f"{i:05}.jpg").write_bytes(buffer.getvalue())
+        images.append({"id": i, "file_name": f"{i:05}.jpg", "height": 480, "width": 640})
+        boxes = np.concatenate([rng.uniform(0, (560, 400), (EACH, 2)), rng.uniform(20, 80, (EACH, 2))], 1)
+        annotations += [
+            {"id": i * EACH + j, "image_id": i, "category_id": j % 5, "bbox": box}
+            for j, box in enumerate(boxes.round(2).tolist())
+        ]
+    categories = [{"id": k, "name": f"class {k}"} for k in range(5)]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    (root / "instances_train.json").write_text(json.dumps(content))
+    return root
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_boxes_take_less_than_ten_seconds(large: Path) -> None:
+    start = time.perf_counter()
+    data, report = load_checked(large, config=CONFIG, clean=False)
+    found = survey(data, CONFIG)
+    seconds = time.perf_counter() - start
+    assert found.objects == len(data.objects.boxes) == PICTURES * EACH and not report.errors
+    assert seconds < 10
+
+
+@pytest.mark.slow
+def test_a_box_takes_less_than_a_kilobyte(large: Path) -> None:
+    tracemalloc.start()
+    try:
+        data, _ = load_checked(large, config=CONFIG, clean=False)
+        reading = tracemalloc.get_traced_memory()[1]
+        tracemalloc.reset_peak()
+        before = tracemalloc.get_traced_memory()[0]
+        check_dataset(data, CONFIG)
+        survey(data, CONFIG)
+        checking = tracemalloc.get_traced_memory()[1] - before
+    finally:
+        tracemalloc.stop()
+    boxes = len(data.objects.boxes)
+    assert reading < 1024 * boxes
+    assert checking < 1024 * boxes
+    assert data.bytes_used() < 64 * boxes
