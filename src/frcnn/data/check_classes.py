@@ -84,4 +84,4 @@ def _without_boxes(part: Dataset, split: str) -> Iterator[Finding]:
         )
     for label in np.flatnonzero(part.class_counts() == 0):
         message = f'class "{part.classes[label]}" has no box{where}'
-        yield Finding("D08", severity, message, "", 0, action)
+        yield Finding("D08", severity, message, "", 0, action, (split,) if split else ())
