@@ -105,7 +105,7 @@ def check_dataset(
     config = config or Config()
     faults = find_box_faults(dataset, config.preprocess)
     findings = list(found)
-    broken = {f.path for f in findings if f.code in ("D07", "D10", "D16")}
+    broken = {f.path for f in findings if f.code in ("D04", "D07", "D10", "D16")}
     findings += check_boxes(dataset, faults, config.data, config.preprocess)
     findings += check_repeats(dataset, ~faults.wrong)
     findings += check_names(dataset)
