@@ -85,3 +85,21 @@ def test_what_does_not_fit_is_said(settings: list[str], message: str) -> None:
 def test_a_preset_is_no_free_text() -> None:
     with pytest.raises(ValidationError):
         DataConfig(augment="wild")  # type: ignore[arg-type]
+
+
+def test_the_documented_table_is_what_the_presets_contain() -> None:
+    lines = (Path(__file__).parents[2] / "docs/augment.md").read_text(encoding="utf-8").splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
+    head, *body = rows
+    names = [cell.strip("`") for cell in head[3:]]
+    assert names == list(PRESETS)
+    assert sorted(row[0].strip("`") for row in body) == sorted(VARIED)
+    default = VariationConfig(augment="none")
+    for key, _, off, *cells in body:
+        for name, cell in zip(names, cells, strict=True):
+            wanted = yaml.safe_load(cell or off)
+            value = getattr(VariationConfig(augment=name), key.strip("`"))  # type: ignore[arg-type]
+            assert value == (tuple(wanted) if isinstance(wanted, list) else wanted), f"{key} of {name}"
+        assert getattr(default, key.strip("`")) == (
+            tuple(yaml.safe_load(off)) if off[0] == "[" else float(off)
+        )
