@@ -59,10 +59,13 @@ def test_bccd_is_trained_without_the_boxes_without_area() -> None:
     assert len(load_checked(bccd(), "test")[0].objects.boxes) == 945
 
 
-def test_penn_fudan_is_clean() -> None:
-    data, report = load_checked(real("pennfudan"), clean=False, decode=True)
+def test_penn_fudan_has_one_box_that_is_off_its_mask() -> None:
+    data, report = load_checked(real("pennfudan"), clean=False)
     assert len(data) == 170 and len(data.objects.boxes) == 423
     assert report.findings == ()
+    (off,) = load_checked(real("pennfudan"), clean=False, decode=True)[1].findings
+    assert (off.code, off.severity, Path(off.path).name) == ("D24", "warn", "PennPed00027.txt")
+    assert "(125, 92, 218, 363)" in off.message and "within (125, 92, 212, 363), by 6 px" in off.message
 
 
 def test_kitti_has_four_regions_to_ignore() -> None:

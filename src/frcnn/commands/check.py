@@ -66,12 +66,10 @@ def check(
     if html_file is not None:
         write_check_page(html_file, dataset, report, found, config)
         typer.echo(f"page with pictures: {html_file}", err=True)
-    text = as_text(document(dataset, report, found, config, decode)) if json_file else ""
-    if json_file == "-":
-        typer.echo(text)
-    else:
-        if json_file is not None:
-            write_text(json_file, text + "\n")
+    if json_file is not None:
+        text = as_text(document(dataset, report, found, config, decode))
+        typer.echo(text) if json_file == "-" else write_text(json_file, text + "\n")
+    if json_file != "-":
         typer.echo("\n".join([*class_table(dataset), *survey_lines(found), report.format()]))
     if report.errors:
         raise typer.Exit(2)

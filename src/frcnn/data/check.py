@@ -16,6 +16,7 @@ from frcnn.data.check_boxes import check_boxes, clip_to_pictures, find_box_fault
 from frcnn.data.check_classes import check_names, check_split_contents
 from frcnn.data.check_counts import check_counts
 from frcnn.data.check_looks import check_looks
+from frcnn.data.check_masks import check_masks
 from frcnn.data.check_pictures import (
     check_background,
     check_decoding,
@@ -50,7 +51,7 @@ def load_checked(
         pick: None: all pictures. A name: one split. ``TrainVal``: splits "train" and "val" of the result.
         classes: the class list; None: the names in the annotations of all splits.
         config: ``data`` for the policies, ``preprocess`` for the size in training; None: the defaults.
-        decode: decode every picture completely, not only its header.
+        decode: decode every picture completely, not only its header, and compare what they look like.
         splits: a ``splits.json`` of an earlier run, whose splits replace those of the data set.
         clean: raise if there are errors, else apply the policies. False: only report.
         absent: how grave a class is that is asked for and that the annotations do not have.
@@ -97,7 +98,7 @@ def check_dataset(
         dataset: its splits called train, val, trainval and test are compared.
         config: policies decide what is an error, ``preprocess`` what is too small; None: the defaults.
         found: what reading found.
-        decode: decode every picture.
+        decode: decode every picture and mask, and compare what pictures look like.
 
     Returns:
         The report.
@@ -120,6 +121,7 @@ def check_dataset(
     findings += same
     if decode:
         findings += check_looks(dataset, {f.path for f in same})
+        findings += check_masks(dataset, ~faults.wrong)
     findings += check_extremes(dataset)
     findings += unused_rules(dataset, config)
     empty = int(dataset.background().sum())

@@ -37,6 +37,7 @@ TITLES = {
     "D21": "near-duplicate box",
     "D22": "near-duplicate pictures",
     "D23": "objects may be unlabelled",
+    "D24": "box differs from its mask",
 }
 
 
@@ -53,7 +54,7 @@ class Finding:
     """One thing that was found.
 
     Attributes:
-        code: D01 ... D23.
+        code: D01 ... D24.
         severity: ``error`` stops training and evaluation; ``warn`` and ``note`` do not.
         message: what is wrong, with the offending value.
         path: the file; "" when it concerns the whole data set.
