@@ -151,6 +151,14 @@ def test_files_of_gigabytes_are_not_read(tmp_path: Path, kind: str) -> None:
         read_bytes(tmp_path / name, most)
 
 
+def test_a_data_file_of_gigabytes_is_not_read(tmp_path: Path) -> None:
+    WRITERS["yolo"](tmp_path, PLAIN)
+    os.truncate(tmp_path / "data.yaml", 2_100_000_000)
+    assert [(f.code, f.message) for f in errors(tmp_path)] == [
+        ("D16", "cannot be read (it has 2,100 MB, and at most 1 MB are read)")
+    ]
+
+
 SIZES = {
     "voc": _replace(
         "Annotations/b.xml", "<annotation>", "<annotation><size><width>{0}</width><height>{0}</height></size>"

@@ -6,6 +6,7 @@ import pytest
 from tiny import PICTURES, tiny_config, write_voc
 
 from frcnn.config import DataConfig
+from frcnn.conversion import convert
 from frcnn.data.findings import CheckReport, Finding
 from frcnn.data.open import open_dataset
 from frcnn.model.detector import FasterRCNN, build_network
@@ -32,6 +33,13 @@ def test_class_table_names_what_was_renamed(voc: Path) -> None:
     data = open_dataset(voc, config=DataConfig(rename={"*": "thing"}))
     lines = class_table(data, None)
     assert lines[1].startswith("   0  thing (blue, red)  ") and len(lines) == 3
+
+
+def test_class_table_says_the_numbers_of_the_files(voc: Path, tmp_path: Path) -> None:
+    convert(voc, tmp_path / "yolo", "yolo")
+    numbered = open_dataset(tmp_path / "yolo", config=DataConfig(classes=("red", "blue"))).subset("train")
+    lines = class_table(numbered, None)
+    assert [line.split()[:3] for line in lines[1:3]] == [["0", "red", "1"], ["1", "blue", "0"]]
 
 
 def test_flags_are_said_with_their_number() -> None:

@@ -8,8 +8,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from frcnn.data.findings import Finding
-from frcnn.data.layout import SPLIT_NAMES, Tree, base_name, folder_splits, read_text
+from frcnn.data.findings import Finding, Problem
+from frcnn.data.layout import SPLIT_NAMES, Tree, base_name, folder_splits, read_head, read_lines, read_text
 from frcnn.data.lists import list_of_paths
 from frcnn.data.pairing import by_base_name
 from frcnn.data.sample import DataError
@@ -17,6 +17,8 @@ from frcnn.data.yolotext import Setup, parse_data, parse_names, parse_yaml
 
 LISTS = {f"{word}.txt": split for word, split in SPLIT_NAMES.items()}
 """Lists of pictures beside the folders, and their splits."""
+LONGEST = 1_000_000
+"""Bytes of a file with classes and splits: to understand YAML takes much longer than to read it."""
 IN_LABELS = re.compile(r"(?:^|/)labels/")
 _NAMES = re.compile(r"^(names|nc)\s*:", re.MULTILINE)
 _SPLIT = re.compile(r"^(train|val|valid|validation|test)\s*:", re.MULTILINE)
@@ -36,21 +38,21 @@ def setup_files(tree: Tree) -> list[str]:
     yamls = [
         f
         for f in tree.with_endings([".yaml", ".yml"])
-        if _NAMES.search(text := _text(tree, f)) and _SPLIT.search(text)
+        if _NAMES.search(head := _head(tree, f)) and _SPLIT.search(head)
     ]
-    return yamls or [f for f in tree.with_endings([".data"]) if _DATA.search(_text(tree, f))]
+    return yamls or [f for f in tree.with_endings([".data"]) if _DATA.search(_head(tree, f))]
 
 
-def _text(tree: Tree, file: str) -> str:
-    try:
-        return read_text(tree.root / file)
-    except OSError:
-        return ""
+def _head(tree: Tree, file: str) -> str:
+    return read_head(tree.root / file, LONGEST).decode("utf-8-sig", "replace")
 
 
 def lines_of(tree: Tree, file: str) -> list[str]:
     """The lines of a text file; none where it cannot be read."""
-    return _text(tree, file).splitlines()
+    try:
+        return read_lines(tree.root / file)
+    except OSError:
+        return []
 
 
 def read_setup(tree: Tree) -> tuple[Setup, str, list[Finding]]:
@@ -66,7 +68,10 @@ def read_setup(tree: Tree) -> tuple[Setup, str, list[Finding]]:
         return Setup(), "", []
     (file,) = files
     parse = parse_data if file.endswith(".data") else parse_yaml
-    setup = parse(_text(tree, file))
+    try:
+        setup = parse(read_text(tree.root / file, LONGEST))
+    except OSError as error:
+        setup = Setup(problems=[Problem(0, f"cannot be read ({error.strerror})")])
     place, action = str(tree.root / file), "correct the file"
     return setup, file, [Finding("D16", "error", p.reason, place, p.line, action) for p in setup.problems]
 
