@@ -170,6 +170,6 @@ def _locate(tree: Tree, stated: str, base: str, folder: str) -> str | None:
         end = "/".join((before + own)[lost:])
         for prefix in (folder, ""):
             name = f"{prefix}/{end}".strip("/")
-            if name in tree.folders or name in tree.files:
+            if name in tree.folders or (name.lower().endswith(".txt") and name in tree.files):
                 return name
     return None
