@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from one_set import CLASSES, FLAGGED, HOLDS, PLAIN, WRITERS, Thing
-from voc_files import picture, text
+from voc_files import picture, real, text
 
 import frcnn
 from frcnn.cli import run
@@ -177,6 +177,21 @@ def test_no_hard_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "link", refuse)
     with pytest.raises(DataError, match=r"no hard link to .* \(Invalid cross-device link\); use --copy"):
         convert(written(tmp_path / "in", "voc", PLAIN), tmp_path / "out", "coco", link=True)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(
+    "name", ["kitti-sample", *(pytest.param(name, marks=pytest.mark.slow) for name in ("bccd", "pennfudan"))]
+)
+def test_real_sets_come_back(tmp_path: Path, name: str, target: str) -> None:
+    source = open_dataset(real(name))
+    convert(real(name), tmp_path / "out", target)  # type: ignore[arg-type]
+    again = by_name(open_dataset(tmp_path / "out"))
+    assert len(again) == len(source) and open_dataset(tmp_path / "out").classes == source.classes
+    for stem, sample in by_name(source).items():
+        objects = sample.labels >= 0  # KITTI's regions without a class are in no other form
+        np.testing.assert_allclose(again[stem].boxes, sample.boxes[objects], atol=0.01)
+        np.testing.assert_array_equal(again[stem].labels, sample.labels[objects])
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -64,7 +64,7 @@ def damage(data: st.DataObject, file: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", WRITERS)
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_damaged_files_are_reported(tmp_path: Path, kind: str, data: st.DataObject) -> None:
     root = tmp_path / "set"
@@ -100,7 +100,7 @@ def _pennfudan(root: Path) -> list[Path]:
 
 
 @pytest.mark.parametrize("copy", [_bccd, _kitti, _pennfudan])
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_damaged_real_files_are_reported(tmp_path: Path, copy: object, data: st.DataObject) -> None:
     root = tmp_path / "set"

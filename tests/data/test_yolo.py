@@ -94,7 +94,9 @@ def test_splits_of_a_data_file(
     assert all(len(sample.boxes) == 1 for sample in open_dataset(tmp_path))
 
 
-@pytest.mark.parametrize("place", ["images/missing", "/etc", "../../etc", "/", "../test/images", "images/a.jpg"])
+@pytest.mark.parametrize(
+    "place", ["images/missing", "/etc", "../../etc", "/", "../test/images", "images/a.jpg"]
+)
 def test_places_that_are_not_here(tmp_path: Path, place: str) -> None:
     make(tmp_path, {"images/a": [CENTRE]}, f"train: images\ntest: {place}\n{NAMES}")
     data, found = read_dataset(tmp_path)
@@ -163,6 +165,12 @@ def test_equal_names_in_folders(tmp_path: Path) -> None:
         "images/a.jpg": "labels/a.txt",
         "images/x/a.jpg": "labels/x/a.txt",
     }
+
+
+def test_endings_in_upper_case(tmp_path: Path) -> None:
+    picture(tmp_path / "pictures/a.JPG")
+    text(tmp_path / "labels/a.TXT", CENTRE)
+    assert len(open_dataset(tmp_path)[0].boxes) == 1
 
 
 def test_everything_wrong_is_found_at_once(tmp_path: Path) -> None:

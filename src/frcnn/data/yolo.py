@@ -131,7 +131,7 @@ def _read_file(
     picture, problem = (
         (owners[0], None)
         if len(owners) == 1 and owners[0] not in of_picture
-        else (picture_of(file.removesuffix(".txt"), place, index, of_picture))
+        else (picture_of(file[: -len(".txt")], place, index, of_picture))
     )
     try:
         content = parse_labels(read_lines(root / file), keypoints)
