@@ -85,10 +85,10 @@ def test_pieces_are_the_pictures_own_pixels() -> None:
     assert [list(p.window or ()) for p in pieces] == [*windows, []]
     assert [p.index for p in pieces] == [0] * len(windows) + [1]
     assert [p.last for p in pieces] == [False] * (len(windows) - 1) + [True, True]
-    for piece in pieces[:-1]:
-        assert piece.window is not None
-        x1, y1, x2, y2 = piece.window
-        assert np.array_equal(np.asarray(piece.rgb.pixels), pixels[y1:y2, x1:x2])
+    for _, _, part, window, _ in pieces[:-1]:
+        assert window is not None
+        x1, y1, x2, y2 = window
+        assert np.array_equal(np.asarray(part.pixels), pixels[y1:y2, x1:x2])
 
 
 def test_a_tile_larger_than_the_picture_changes_nothing(detector: Detector, tmp_path: Path) -> None:

@@ -70,3 +70,5 @@ def test_pictures_of_a_batch(floats: bool) -> None:
     assert picture.boxes.tolist() == [[1, 2, 30, 40], [5, 5, 9, 9]]
     assert picture.ignore.tolist() == [False, True]
     assert picture.name == "b.jpg"
+    tile = Batch(images, targets, (1,), ("a/b.jpg",), (), ((30, 40, 110, 100),))
+    assert shown_pictures(tile, spec)[0].name == "b.jpg at 30,40"

@@ -35,7 +35,7 @@ class Shown:
         boxes: (g, 4) float32, pixels.
         labels: (g,) int64, -1 for a region without a class.
         ignore: (g,) bool.
-        name: of its file.
+        name: of its file, and where a tile of it begins.
     """
 
     pixels: NDArray[np.uint8]
@@ -54,7 +54,9 @@ def shown_pictures(batch: Batch, spec: PreprocessConfig) -> list[Shown]:
         real = targets.real[i] | targets.ignore[i]
         boxes, labels, ignore = (values[i][real].cpu().numpy() for values in vars(targets).values())
         pixels = to_uint8(batch.images, i, spec)
-        pictures.append(Shown(pixels, (height, width), boxes, labels, ignore, PurePath(path).name))
+        window = batch.windows[i] if batch.windows else None
+        name = PurePath(path).name + ("" if window is None else f" at {window[0]},{window[1]}")
+        pictures.append(Shown(pixels, (height, width), boxes, labels, ignore, name))
     return pictures
 
 
