@@ -154,8 +154,8 @@ def charts(dataset: Dataset, found: Survey, config: Config) -> list[Chart]:
         Chart(
             f"Short side at {_size(config)}",
             bar_chart(sides.edges, sides.counts.tolist(), names, "pixels", LEAST_SIDE),
-            f"Median {sides.middle:.0f} px, 5 % below {sides.low:.0f} px. A line is at {LEAST_SIDE:g} px, where "
-            "objects begin to be hard to find, if any is near it.",
+            f"Median {sides.middle:.0f} px, 5 % below {sides.low:.0f} px. Objects below {LEAST_SIDE:g} px, "
+            "where a line is drawn if any are that small, are hard to find.",
         ),
         Chart(
             "Width / height",
