@@ -90,10 +90,12 @@ class RoiConfig(Section):
     def _moves_nothing(self) -> RoiConfig:
         if self.box_regression != "none":
             return self
-        fields, given = type(self).model_fields, []
-        for name in OF_BOX_LOSS:
-            if getattr(self, name) != fields[name].default:
-                given.append(f"{name} {getattr(self, name)}")
+        fields = type(self).model_fields
+        given = [
+            f"{name} {getattr(self, name)}"
+            for name in OF_BOX_LOSS
+            if getattr(self, name) != fields[name].default
+        ]
         if given:
             raise ValueError(
                 f"{', '.join(given)} is for a box loss, and with box_regression 'none' there is no box "
