@@ -35,7 +35,7 @@ def test_every_preset_makes_a_sheet(
     out = tmp_path / "sheet.png"
     assert show(data, out, "--aug", preset, "--split", "train") == 0
     text = capsys.readouterr().out
-    assert f"4 of 5 pictures, recipe lite0-fpn, {preset}, seed 0" in text
+    assert f"4 of 5 pictures, recipe lite0-fpn, preset {preset}, seed 0" in text
     assert f"written to {out}" in text
     with Image.open(out) as sheet:
         assert sheet.size[0] > 300

@@ -68,8 +68,9 @@ def show(
     pictures = seen(dataset, config, n, seed)
     kind = f"tiles of {whole} pictures" if len(dataset.pictures.windows) else "pictures"
     what = f"{len(pictures)} {'of' if len(pictures) <= len(dataset) else 'views of'} {len(dataset)} {kind}"
+    preset = "" if config.data.augment == "recipe" else f"preset {config.data.augment}, "
     title = [
-        f"{data.resolve().name}: {what}, recipe {config.recipe}, {config.data.augment}, seed {seed}",
+        f"{data.resolve().name}: {what}, recipe {config.recipe}, {preset}seed {seed}",
         config.data.describe(),
     ]
     sheet = contact_sheet(pictures, dataset.classes, title)
