@@ -138,6 +138,15 @@ def test_files_that_cannot_be_read(raw: bytes, line: int, reason: str) -> None:
     assert [p.line for p in problems] == [line] and reason in problems[0].reason
 
 
+@pytest.mark.parametrize("damage", ["", "{}", "[1, 2]", "shapes"])
+def test_a_file_too_damaged_to_be_told_is_an_error(tmp_path: Path, damage: str) -> None:
+    write(tmp_path, RECTANGLE, name="a")
+    write(tmp_path, RECTANGLE, name="b")
+    text(tmp_path / "b.json", damage)
+    found = read_dataset(tmp_path)[1]
+    assert [(f.code, f.severity, Path(f.path).name, f.line) for f in found] == [("D16", "error", "b.json", 1)]
+
+
 def test_no_pictures(tmp_path: Path) -> None:
     text(tmp_path / "a.json", content(RECTANGLE))
     with pytest.raises(DataError, match="holds LabelMe files and no pictures"):

@@ -109,7 +109,8 @@ def read(tree: Tree) -> Reading:
         0,
     )
     files = tree.with_endings([".json"])
-    chosen = [f for f in files if _is_labelme(tree, f)]
+    # a file with a picture's name is meant for it, even where it is too damaged to be told
+    chosen = [f for f in files if _is_labelme(tree, f) or index.candidates(f[: -len(".json")])]
     for file in chosen:
         found, count = _read_file(tree.root, file, index, of_picture)
         findings += found
