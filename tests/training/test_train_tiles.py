@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -61,3 +62,10 @@ def test_merged_rows() -> None:
 def test_a_data_set_without_training_pictures(voc: Path, tmp_path: Path) -> None:
     with pytest.raises((DataError, ValueError)):
         train(voc, tmp_path, *TILES, train="nowhere")
+
+
+@pytest.mark.slow
+def test_two_ranks_merge_the_tiles_of_one_picture(voc: Path, tmp_path: Path) -> None:
+    run = train(voc, tmp_path, *TILES, "train.batch=1", devices=2)
+    stored = json.loads((run.folder / "evaluation.json").read_text())["metrics"]
+    assert stored == json.loads(evaluate(run.folder / "best.safetensors", voc, "val").to_json())["metrics"]
