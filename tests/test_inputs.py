@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from frcnn.inputs import as_list, as_rgb, collate_targets, read_picture
+from frcnn.inputs import as_list, as_pixels, collate_targets, read_picture
 from frcnn.structures import ImageBatch
 
 
@@ -47,7 +47,7 @@ def test_targets_are_scaled_per_axis_and_padded() -> None:
 )
 def test_what_cannot_be_understood_is_named(picture: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        as_rgb(picture)
+        as_pixels(picture)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "I;16", "P", "RGBA", "F"])

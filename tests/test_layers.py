@@ -12,6 +12,7 @@ PACKAGE = Path(frcnn.__file__).parent
 LAYER = {
     "boxes": 0,
     "config": 0,
+    "bands": 0,
     "drawing": 0,
     "files": 0,
     "structures": 0,

@@ -11,17 +11,19 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from frcnn.data.image import read_image, to_rgb
+from frcnn.bands import Pixels
+from frcnn.data.channels import to_channels
+from frcnn.data.image import RGB, Decoding, read_pixels
 from frcnn.data.tiles import tile_windows
 from frcnn.structures import ImageBatch, Targets
 
 Picture: TypeAlias = "str | Path | Image.Image | np.ndarray | Tensor"
 
 
-class Rgb(NamedTuple):
-    """A picture in memory: 8-bit RGB, and its (height, width) as the user knows it."""
+class Seen(NamedTuple):
+    """A picture in memory: 8-bit channels, and its (height, width) as the user knows it."""
 
-    pixels: Image.Image | np.ndarray
+    pixels: Pixels | np.ndarray
     size: tuple[int, int]
 
 
@@ -31,73 +33,79 @@ class Piece(NamedTuple):
     Attributes:
         index: of the picture.
         picture: all of it.
-        rgb: the piece.
+        part: the piece.
         window: where the piece lies, (x1, y1, x2, y2); None: it is the whole picture.
         last: whether it is the picture's last one.
     """
 
     index: int
-    picture: Rgb
-    rgb: Rgb
+    picture: Seen
+    part: Seen
     window: tuple[int, int, int, int] | None
     last: bool
 
 
-def cut_pictures(pictures: Sequence[Picture], tile: int, overlap: float) -> Iterator[Piece]:
+def cut_pictures(
+    pictures: Sequence[Picture], tile: int, overlap: float, how: Decoding = RGB
+) -> Iterator[Piece]:
     """Read pictures one after another and cut those that are larger than a tile.
 
     Args:
         pictures: what users hand in.
         tile: side in pixels; 0: whole pictures.
         overlap: share of a tile that the next one has in common with it.
+        how: channels and orientation.
 
     Raises:
         DataError, ValueError: as ``read_picture``.
     """
     for index, picture in enumerate(pictures):
-        rgb = read_picture(picture)
-        windows = tile_windows(rgb.size, tile, overlap).tolist()
+        whole = read_picture(picture, how)
+        windows = tile_windows(whole.size, tile, overlap).tolist()
         if len(windows) == 1:
-            yield Piece(index, rgb, rgb, None, True)
+            yield Piece(index, whole, whole, None, True)
             continue
         for k, (x1, y1, x2, y2) in enumerate(windows):
-            pixels = rgb.pixels
-            whole = isinstance(pixels, Image.Image)
-            part = pixels.crop((x1, y1, x2, y2)) if whole else pixels[y1:y2, x1:x2]
-            yield Piece(index, rgb, Rgb(part, (y2 - y1, x2 - x1)), (x1, y1, x2, y2), k == len(windows) - 1)
+            pixels = whole.pixels
+            array = isinstance(pixels, np.ndarray)
+            part = Seen(pixels[y1:y2, x1:x2] if array else pixels.crop((x1, y1, x2, y2)), (y2 - y1, x2 - x1))
+            yield Piece(index, whole, part, (x1, y1, x2, y2), k == len(windows) - 1)
 
 
-def read_picture(picture: Picture) -> Rgb:
-    """A file, PIL picture, array or tensor as RGB.
+def read_picture(picture: Picture, how: Decoding = RGB) -> Seen:
+    """A file, PIL picture, array or tensor with the channels and orientation that ``how`` says.
 
     Raises:
         DataError: naming a file that cannot be read.
         ValueError: naming the shape, type or range of an array that cannot be understood.
     """
     if isinstance(picture, str | Path):
-        return Rgb(*read_image(picture))
-    pixels = as_rgb(picture)
-    size = (pixels.height, pixels.width) if isinstance(pixels, Image.Image) else pixels.shape[:2]
-    return Rgb(pixels, (int(size[0]), int(size[1])))
+        return Seen(*read_pixels(picture, None, how))
+    pixels = as_pixels(picture, how)
+    size = pixels.shape[:2] if isinstance(pixels, np.ndarray) else (pixels.height, pixels.width)
+    return Seen(pixels, (int(size[0]), int(size[1])))
 
 
-def as_rgb(picture: Image.Image | np.ndarray | Tensor) -> Image.Image | np.ndarray:
-    """A picture in memory as RGB with 8 bits.
+def as_pixels(picture: Image.Image | np.ndarray | Tensor, how: Decoding = RGB) -> Pixels | np.ndarray:
+    """A picture in memory with 8-bit channels.
 
     Raises:
+        DataError: when a PIL picture has another number of channels.
         ValueError: naming the shape, type or range that cannot be understood.
     """
     if isinstance(picture, Image.Image):
-        return to_rgb(ImageOps.exif_transpose(picture))
+        return to_channels(ImageOps.exif_transpose(picture) if how.upright else picture, how.channels)
     values = (
         picture.detach().cpu().permute(1, 2, 0).numpy()
         if isinstance(picture, Tensor)
         else np.asarray(picture)
     )
-    if values.ndim != 3 or values.shape[2] != 3:
-        want = "(3, h, w)" if isinstance(picture, Tensor) else "(h, w, 3)"
+    count = how.channels
+    if values.ndim != 3 or values.shape[2] != count:
+        want = f"({count}, h, w)" if isinstance(picture, Tensor) else f"(h, w, {count})"
+        order = " in RGB order" if count == 3 else ""
         raise ValueError(
-            f"a picture of shape {tuple(picture.shape)} cannot be used; {want} in RGB order is expected"
+            f"a picture of shape {tuple(picture.shape)} cannot be used; {want}{order} is expected"
         )
     if values.dtype == np.uint8:
         return values

@@ -13,8 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from frcnn.bands import Bands, viewable
 from frcnn.config import Config
-from frcnn.inputs import Picture, Rgb, as_list, collate_targets, cut_pictures, read_picture
+from frcnn.data.image import Decoding
+from frcnn.inputs import Picture, Seen, as_list, collate_targets, cut_pictures, read_picture
 from frcnn.model.compiled import Mode, check_compile, compile_detector
 from frcnn.model.detector import Network, build_network, detect
 from frcnn.model.parts import BoxHeadFactory, LossFunction, Matcher, Parts, RpnHeadFactory, Sampler
@@ -237,11 +239,11 @@ class Detector:
         step = batch or self.config.eval.batch
         chosen = choose_precision(precision or self.config.eval.precision, self.device)
         spec = self.with_tiles(tile, overlap).config.preprocess
-        pieces = cut_pictures(pictures, spec.tile, spec.overlap)
+        pieces = cut_pictures(pictures, spec.tile, spec.overlap, Decoding.of(self.config))
         tiles: list[Tile] = []
         while part := list(islice(pieces, step)):
             with torch.inference_mode(), chosen.autocast(self.device.type):
-                found = detect(self.model, self._batch([piece.rgb for piece in part]), limits).per_image()
+                found = detect(self.model, self._batch([piece.part for piece in part]), limits).per_image()
             for piece, values in zip(part, found, strict=True):
                 result = Found(*(v.numpy() for v in values))
                 if piece.window is not None:
@@ -276,8 +278,9 @@ class Detector:
             raise ValueError(f"recipe {self.config.recipe!r} has no region proposal network: no proposals")
         pictures, step = as_list(images), batch or self.config.eval.batch
         chosen = choose_precision(precision or self.config.eval.precision, self.device)
+        how = Decoding.of(self.config)
         for start in range(0, len(pictures), step):
-            read = [read_picture(picture) for picture in pictures[start : start + step]]
+            read = [read_picture(picture, how) for picture in pictures[start : start + step]]
             with torch.inference_mode(), chosen.autocast(self.device.type):
                 found = model.suggest(self._batch(read))
             for boxes, scores, _ in found.per_image():
@@ -293,7 +296,8 @@ class Detector:
             targets: for each picture ``{"boxes": (g, 4) original pixels, "labels": (g,), "ignore": (g,)
                 optional}``; then the trace holds matches, samples and losses too (sampling noise of seed 0).
         """
-        batch = self._batch([read_picture(picture) for picture in as_list(images)])
+        how = Decoding.of(self.config)
+        batch = self._batch([read_picture(picture, how) for picture in as_list(images)])
         if targets is None:
             with torch.no_grad():
                 return self.model.trace(batch)
@@ -309,12 +313,15 @@ class Detector:
             floors = torch.tensor(self.thresholds, device=self.device)
         return Limits(score, floors, max_dets)
 
-    def _result(self, picture: Picture, read: Rgb, found: Found) -> Result:
+    def _result(self, picture: Picture, read: Seen, found: Found) -> Result:
         if isinstance(picture, str | Path):
-            return Result(*found, self.classes, path=Path(picture), size=read.size)
-        return Result(*found, self.classes, size=read.size, picture=read.pixels)
+            upright = self.config.data.exif == "apply"
+            return Result(*found, self.classes, path=Path(picture), size=read.size, upright=upright)
+        shown = read.pixels if self.config.preprocess.channels == 3 else viewable(read.pixels)
+        assert not isinstance(shown, Bands)
+        return Result(*found, self.classes, size=read.size, picture=shown)
 
-    def _batch(self, pictures: Sequence[Rgb]) -> ImageBatch:
+    def _batch(self, pictures: Sequence[Seen]) -> ImageBatch:
         self.model.eval()  # dropout and batch norm; the path itself depends on arguments only
         spec = self.config.preprocess
         pixels = [resize_image(p.pixels, spec, target_size(*p.size, spec)) for p in pictures]

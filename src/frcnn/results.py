@@ -28,6 +28,7 @@ class Result:
         path: the picture file, where there is one.
         size: (height, width) of the picture, where it is known.
         picture: a picture that was given in memory (not copied); None where ``path`` leads to it.
+        upright: whether the boxes are on the picture with its EXIF orientation applied (``data.exif``).
 
     Raises:
         ValueError: when the shapes do not fit each other or a label is not one of the classes.
@@ -40,6 +41,7 @@ class Result:
     path: Path | None = None
     size: tuple[int, int] | None = None
     picture: Image.Image | NDArray[np.uint8] | None = field(default=None, repr=False)
+    upright: bool = True
 
     def __post_init__(self) -> None:
         boxes = np.asarray(self.boxes, np.float32)
@@ -95,7 +97,7 @@ class Result:
         if shown is None:
             if self.path is None:
                 raise ValueError("this result knows no picture; give it: result.plot(image)")
-            shown = read_image(self.path)[0]
+            shown = read_image(self.path, upright=self.upright)[0]
         return annotate(shown, self.boxes, self.labels, self.classes, self.scores)
 
     def to_dict(self) -> dict[str, Any]:

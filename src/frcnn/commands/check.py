@@ -32,6 +32,8 @@ def check(
     one_class: options.OneClass = None,
     bad_boxes: options.BadBoxesOption = None,
     on_bad_image: options.BadImageOption = None,
+    exif: options.ExifOption = None,
+    dedupe: options.Dedupe = None,
     settings: options.Settings = None,
     anchors: options.FittedAnchors = None,
     strict: options.Strict = False,
@@ -47,6 +49,8 @@ def check(
             "data.rename": one_class_rename(one_class),
             "data.bad_boxes": bad_boxes,
             "data.on_bad_image": on_bad_image,
+            "data.exif": exif,
+            "data.dedupe": dedupe,
         }
     )
     config = with_settings(config, [*policies, *size_settings(config, min_size), *(settings or ())])

@@ -31,6 +31,7 @@ def evaluate(
     overlap: options.DetectOverlap = None,
     one_class: options.OneClass = None,
     bad_boxes: options.BadBoxesOption = None,
+    dedupe: options.Dedupe = None,
     device: options.Device = "auto",
     precision: options.DetectPrecision = None,
     compiled: options.Compile = False,
@@ -52,7 +53,14 @@ def evaluate(
     if compiled:
         detector.compile()
     config = with_settings(
-        config, settings_of({"data.rename": one_class_rename(one_class), "data.bad_boxes": bad_boxes})
+        config,
+        settings_of(
+            {
+                "data.rename": one_class_rename(one_class),
+                "data.bad_boxes": bad_boxes,
+                "data.dedupe": dedupe,
+            }
+        ),
     )
     split, splits, line = choose_split(model, data, split, config.data)
     dataset, found = load_checked(data, split, config=config, splits=splits, absent="warn")

@@ -26,6 +26,13 @@ class BadImage(StrEnum):
     skip = "skip"
 
 
+class Exif(StrEnum):
+    """What becomes of the EXIF orientation of pictures."""
+
+    apply = "apply"
+    ignore = "ignore"
+
+
 class PrecisionChoice(StrEnum):
     """Number format of convolutions and matrix products."""
 
@@ -177,6 +184,15 @@ BadBoxesOption = Annotated[
     BadBoxes | None, _option("Boxes without area, not finite or outside: stop, or leave them out.")
 ]
 BadImageOption = Annotated[BadImage | None, _option("Pictures that cannot be read: stop, or leave them out.")]
+ExifOption = Annotated[
+    Exif | None, _option("EXIF orientation of pictures: turn them by it, or use them as they are stored.")
+]
+Dedupe = Annotated[
+    bool | None,
+    typer.Option(
+        "--dedupe/--keep-duplicates", help="Leave out boxes that repeat another one of their class."
+    ),
+]
 Augment = Annotated[
     AugmentChoice | None, _option("How pictures are varied; default: as the recipe says.", "--aug")
 ]

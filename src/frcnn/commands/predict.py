@@ -186,13 +186,14 @@ def find_pictures(inputs: Sequence[str], out: Path | None = None) -> list[Path]:
     Raises:
         ValueError: for an input that leads to none.
     """
-    from frcnn.data.image import EXTENSIONS
+    from frcnn.data.image import EXTENSIONS, NAMED
 
     found: dict[Path, None] = {}
     for text in inputs:
         path = Path(text)
         if path.is_dir():
-            files = [p for p in sorted(path.rglob("*")) if p.suffix.lower() in EXTENSIONS and p.is_file()]
+            files = [p for p in sorted(path.rglob("*")) if p.suffix.lower() in NAMED and p.is_file()]
+            files = [p for p in files if p.suffix.lower() in EXTENSIONS] or files  # as in data sets
             if out is not None and path.resolve() in out.resolve().parents:
                 results = out.resolve()
                 files = [p for p in files if not p.resolve().is_relative_to(results)]
@@ -202,7 +203,7 @@ def find_pictures(inputs: Sequence[str], out: Path | None = None) -> list[Path]:
             files = [path]
         else:
             files = [Path(name) for name in sorted(glob.glob(os.path.expanduser(text), recursive=True))]
-            files = [p for p in files if p.is_file() and p.suffix.lower() in EXTENSIONS]
+            files = [p for p in files if p.is_file() and p.suffix.lower() in NAMED]
             if not files:
                 raise ValueError(f"{text}: no such picture, folder or pattern; check the path")
         found |= dict.fromkeys(files)
@@ -219,7 +220,7 @@ def compile_for(detector: Detector, paths: Sequence[Path]) -> None:
     spec = detector.config.preprocess
     sizes = [
         ((int(y2 - y1), int(x2 - x1)), 1.0)
-        for head in read_headers(paths)
+        for head in read_headers(paths, detector.config.data.exif == "apply")
         for x1, y1, x2, y2 in tile_windows((head.height, head.width), spec.tile, spec.overlap)
     ]
     batches = [sizes[start : start + step] for start in range(0, len(sizes), step)]

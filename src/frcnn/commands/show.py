@@ -40,6 +40,7 @@ def show(
     tile: options.Tile = None,
     overlap: options.Overlap = None,
     one_class: options.OneClass = None,
+    exif: options.ExifOption = None,
     settings: options.Settings = None,
 ) -> None:
     """Draw a sheet of what the network sees in training: varied, resized and padded, with the boxes."""
@@ -52,6 +53,7 @@ def show(
             "data.rename": one_class_rename(one_class),
             "data.bad_boxes": "drop",
             "data.on_bad_image": "skip",
+            "data.exif": exif,
             "data.workers": 0,
         }
     )

@@ -38,6 +38,8 @@ def train(
     one_class: options.OneClass = None,
     bad_boxes: options.BadBoxesOption = None,
     on_bad_image: options.BadImageOption = None,
+    exif: options.ExifOption = None,
+    dedupe: options.Dedupe = None,
     seed: options.Seed = None,
     device: options.Device = "auto",
     devices: options.Devices = 1,
@@ -74,6 +76,8 @@ def train(
             "preprocess.overlap": overlap,
             "data.rename": one_class_rename(one_class),
             "data.on_bad_image": on_bad_image,
+            "data.exif": exif,
+            "data.dedupe": dedupe,
         }
     )
     from frcnn.training.run import train as run_training

@@ -124,16 +124,9 @@ def assemble(
     written = tuple(sorted({name for r in records for name in r.names}))
     if not reading.classless.isdisjoint(written):
         refuse_object(config, reading.flag, str(root))
-    renamed = new_names(set(written) - reading.classless, config.rename)
-    findings = [*_with_policy(reading.findings, config), *rename_findings(written, config.rename, absent)]
-    counts = Counter(name for r in records for name in r.names)
-    all_names = renamed.values()
-    renamed, left_out = chosen_names(renamed, config.classes, counts)
-    asked = config.classes or None if classes is None else classes
-    names = tuple(sorted(set(renamed.values()))) if asked is None else class_list(asked)
-    findings += left_out + unknown_classes(_places(reading), names, renamed, absent, all_names)
-    findings += _flagged(reading, config)
-    headers = read_headers([root / r.picture for r in records])
+    names, renamed, findings = _class_names(reading, written, classes, config, absent)
+    findings = [*_with_policy(reading.findings, config), *findings, *_flagged(reading, config)]
+    headers = read_headers([root / r.picture for r in records], config.exif == "apply")
     records = [r.in_pixels(h.height, h.width) for r, h in zip(records, headers, strict=True)]
     findings += _unreadable(records, root, headers, config)
     splits = {name: np.asarray(indices, np.int64) for name, indices in reading.splits.items()}
@@ -152,8 +145,30 @@ def assemble(
         splits,
         written,
         source_ids=reading.source_ids,
+        upright=config.exif == "apply",
     )
     return dataset, findings
+
+
+def _class_names(
+    reading: Reading,
+    written: Sequence[str],
+    classes: str | Sequence[str] | None,
+    config: DataConfig,
+    absent: Severity,
+) -> tuple[tuple[str, ...], dict[str, str], list[Finding]]:
+    """The class list, the class of every name whose boxes are used, and what is wrong with the names."""
+    every = new_names(set(written) - reading.classless, config.rename)
+    counts = Counter(name for r in reading.records for name in r.names)
+    renamed, left_out = chosen_names(every, config.classes, counts)
+    asked = config.classes or None if classes is None else classes
+    names = tuple(sorted(set(renamed.values()))) if asked is None else class_list(asked)
+    findings = [*rename_findings(written, config.rename, absent), *left_out]
+    return (
+        names,
+        renamed,
+        findings + unknown_classes(_places(reading), names, renamed, absent, every.values()),
+    )
 
 
 def _places(reading: Reading) -> Iterator[tuple[str, str, int]]:
@@ -210,7 +225,7 @@ def _pictures(records: Sequence[Record], headers: Sequence[Header]) -> Pictures:
         np.asarray([(h.height, h.width) for h in headers], np.int32).reshape(n, 2),
         np.asarray([r.declared for r in records], np.int32).reshape(n, 2),
         np.asarray([h.orientation for h in headers], np.int8),
-        np.asarray([h.mode for h in headers], "U8"),
+        np.asarray([h.mode for h in headers], "U12"),
         np.asarray([h.file_bytes for h in headers], np.int64),
     )
 

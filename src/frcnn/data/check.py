@@ -19,13 +19,14 @@ from frcnn.data.check_looks import check_looks
 from frcnn.data.check_masks import check_masks
 from frcnn.data.check_pictures import (
     check_background,
+    check_channels,
     check_decoding,
     check_extremes,
     check_kinds,
     check_leaks,
     check_sizes,
 )
-from frcnn.data.check_repeats import check_repeats
+from frcnn.data.check_repeats import check_repeats, duplicates
 from frcnn.data.findings import CheckReport, Finding, Severity
 from frcnn.data.flags import unused_rules
 from frcnn.data.open import pick_split, read_dataset, relevant
@@ -108,7 +109,7 @@ def check_dataset(
     findings = list(found)
     broken = {f.path for f in findings if f.code in ("D04", "D07", "D10", "D16")}
     findings += check_boxes(dataset, faults, config.data, config.preprocess)
-    findings += check_repeats(dataset, ~faults.wrong)
+    findings += check_repeats(dataset, ~faults.wrong, config.data.dedupe)
     findings += check_names(dataset)
     findings += check_split_contents(dataset)
     findings += check_background(dataset, broken)
@@ -116,7 +117,8 @@ def check_dataset(
     if decode:
         findings += check_decoding(dataset, config.data)
     findings += check_sizes(dataset)
-    findings += check_kinds(dataset)
+    findings += check_channels(dataset, config)
+    findings += check_kinds(dataset, config.preprocess.channels)
     same = list(check_leaks(dataset))
     findings += same
     if decode:
@@ -141,8 +143,8 @@ def apply_policies(
     """What training and evaluation work with.
 
     Unreadable pictures and unusable boxes are left out (where the policies allow it; otherwise they are
-    errors of the report), boxes are cut at the border of their picture, and for training those too small to
-    see become ignore regions.
+    errors of the report), and so are duplicates where ``data.dedupe`` says so; boxes are cut at the border of
+    their picture, and for training those too small to see become ignore regions.
 
     Args:
         dataset: that was checked.
@@ -158,7 +160,10 @@ def apply_policies(
     faults = find_box_faults(dataset, config.preprocess)
     objects = dataset.objects
     ignore = objects.ignore | (faults.tiny & _in_training(dataset)) if training else objects.ignore
-    cut = replace(objects, boxes=clip_to_pictures(dataset), ignore=ignore).keep(~faults.unusable)
+    left_out = faults.unusable
+    if config.data.dedupe:
+        left_out = left_out | duplicates(dataset, ~faults.wrong)
+    cut = replace(objects, boxes=clip_to_pictures(dataset), ignore=ignore).keep(~left_out)
     result = replace(dataset, objects=cut)
     unreadable = {f.path for f in report.with_code("D13")}
     if not unreadable:

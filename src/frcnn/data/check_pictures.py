@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from frcnn.config import DataConfig
+from frcnn.config import Config, DataConfig
 from frcnn.data.assemble import unreadable_policy
+from frcnn.data.channels import holds
 from frcnn.data.findings import Finding
 from frcnn.data.image import conversion, decode_errors
 from frcnn.data.sample import Dataset, Ints
@@ -56,8 +57,8 @@ def check_sizes(dataset: Dataset) -> Iterator[Finding]:
         if pictures.orientations[i] >= 5 and (stated[i] == real[i][::-1]).all():
             message += f" after its EXIF rotation ({pictures.orientations[i]})"
             action = (
-                "the boxes were drawn on the unrotated picture: remove the EXIF orientation tag from these "
-                "files, or annotate them again"
+                "the boxes were drawn on the unrotated picture: use such pictures as they are stored with "
+                "--exif ignore, or annotate them again"
             )
         elif (stated[i] == real[i][::-1]).all():
             message += "; width and height are exchanged"
@@ -69,12 +70,29 @@ def check_sizes(dataset: Dataset) -> Iterator[Finding]:
         yield Finding("D14", "note", message, str(dataset.picture_path(int(i))), 0, action)
 
 
-def check_kinds(dataset: Dataset) -> Iterator[Finding]:
+def check_channels(dataset: Dataset, config: Config) -> Iterator[Finding]:
+    """D13: pictures that do not have as many channels as the network reads."""
+    channels, modes = config.preprocess.channels, dataset.pictures.modes
+    wrong = np.asarray([not holds(str(mode), channels) for mode in modes], bool)
+    severity, action = unreadable_policy(config.data)
+    if severity == "error":
+        action = (
+            "set preprocess.channels to what the pictures have, or leave such out with --on-bad-image skip"
+        )
+    for i in np.flatnonzero(wrong & (modes != "")):
+        message = f"is {conversion(str(modes[i])) or 'RGB'}, and preprocess.channels is {channels}"
+        yield Finding("D13", severity, message, str(dataset.picture_path(int(i))), 0, action)
+
+
+def check_kinds(dataset: Dataset, channels: int = 3) -> Iterator[Finding]:
     """D15: pictures that are converted; a warning where the kinds are mixed."""
     modes = dataset.pictures.modes
+    if channels not in (1, 3):
+        return  # such pictures are used as they are
     mixed = len(set(modes[dataset.pictures.sizes.all(1)].tolist())) > 1
+    converted = f"converted to 8-bit {'gray' if channels == 1 else 'RGB'} in every command"
     for i in np.flatnonzero((modes != "RGB") & (modes != "")):
-        place, action = str(dataset.picture_path(int(i))), "converted to 8-bit RGB in every command"
+        place, action = str(dataset.picture_path(int(i))), converted
         yield Finding("D15", "warn" if mixed else "note", f"is {conversion(str(modes[i]))}", place, 0, action)
 
 

@@ -31,13 +31,15 @@ class Pairs(NamedTuple):
     iou: NDArray[np.float64]
 
 
-def check_repeats(dataset: Dataset, usable: Bools) -> Iterator[Finding]:
+def check_repeats(dataset: Dataset, usable: Bools, dedupe: bool = False) -> Iterator[Finding]:
     """D06 and D21, once for every box that has an earlier one: the one it is most like.
 
     Args:
         dataset: that is checked.
         usable: (m,) bool, boxes that are looked at; ignored ones are not.
+        dedupe: whether ``duplicates`` are left out.
     """
+    left_out = duplicates(dataset, usable) if dedupe else np.zeros(len(usable), bool)
     pairs = repeated_boxes(dataset, usable)
     order = np.lexsort((pairs.rows[:, 0], -pairs.iou, pairs.rows[:, 1]))
     later, first = np.unique(pairs.rows[order, 1], return_index=True)
@@ -49,7 +51,22 @@ def check_repeats(dataset: Dataset, usable: Bools) -> Iterator[Finding]:
             code, what = "D06", f"repeats the box{where}"
         else:
             code, what = "D21", f"nearly repeats the box{where} (IoU {iou:.2f})"
-        yield box_finding(dataset, (row, earlier), code, "warn", what, "kept; remove one of the two")
+        action = "kept; remove one of the two"
+        if left_out[row]:
+            action = "left out (--dedupe)"
+        elif code == "D06":
+            action += ", or leave such boxes out with --dedupe"
+        yield box_finding(dataset, (row, earlier), code, "warn", what, action)
+
+
+def duplicates(dataset: Dataset, usable: Bools) -> Bools:
+    """(m,) bool: boxes that repeat an earlier one which stays; ignored boxes take no part."""
+    pairs = repeated_boxes(dataset, usable)
+    same = pairs.rows[pairs.iou > SAME_IOU]
+    found = np.zeros(len(usable), bool)
+    for earlier, row in same[np.lexsort((same[:, 0], same[:, 1]))].tolist():
+        found[row] |= not found[earlier]
+    return found
 
 
 def repeated_boxes(dataset: Dataset, usable: Bools) -> Pairs:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from frcnn.data.findings import Problem
 from frcnn.data.flagwords import FLAG_OF, FlagColumns, columns_of, plain_word
-from frcnn.data.image import EXTENSIONS
+from frcnn.data.image import NAMED
 
 COLUMNS: dict[str, tuple[str, ...]] = {
     "path": ("path", "filepath", "imagepath", "imgpath", "file", "filename", "imagefile", "imagefilename",
@@ -136,7 +136,7 @@ def find_header(text: str) -> Header | None:
 def _without_names(cells: Sequence[str], delimiter: str) -> Header | None:
     """The header of a file that has none: path, x1, y1, x2, y2, class."""
     ending = re.search(r"\.\w+$", cells[0].strip()) if len(cells) == 6 else None
-    if ending is None or ending[0].lower() not in EXTENSIONS:
+    if ending is None or ending[0].lower() not in NAMED:
         return None
     if any(cells[1:]) and any(math.isnan(_number(cell)) for cell in cells[1:5]):
         return None

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
+from frcnn.bands import Pixels, blank
 from frcnn.config import Config, PreprocessConfig
 from frcnn.data.batching import Draw
-from frcnn.data.image import read_image
+from frcnn.data.image import Decoding, read_pixels
 from frcnn.data.mixing import composes, mixes, varied_view
 from frcnn.data.sample import DataError, Dataset, Floats, Sample
 from frcnn.data.transforms import (
@@ -34,12 +34,12 @@ from frcnn.data.transforms import (
 from frcnn.data.views import View, finished, paint, plain_view
 
 Size = tuple[int, int]
-Prepare = Callable[[Size, PreprocessConfig, float, Callable[[Size | None], Image.Image]], Tensor]
-"""(original size, specification, scale, read) -> (3, h, w): ``frcnn.model.preprocess.prepare``."""
+Prepare = Callable[[Size, PreprocessConfig, float, Callable[[Size | None], Pixels]], Tensor]
+"""(original size, specification, scale, read) -> (C, h, w): ``frcnn.model.preprocess.prepare``."""
 
 
 class Example(NamedTuple):
-    """One picture as a worker made it: (3, h, w), objects and given proposals (p, 4) in resized pixels."""
+    """One picture as a worker made it: (C, h, w), objects and given proposals (p, 4) in resized pixels."""
 
     pixels: Tensor
     sample: Sample
@@ -68,7 +68,8 @@ class Examples(TorchDataset[Example | Failure]):
                 "pictures, whose given proposals cannot be mixed; set both to 0, or leave out --proposals"
             )
         self._dataset, self._config, self._prepare, self._seed = dataset, config, prepare, seed
-        self._last: tuple[Path, Image.Image] | None = None
+        self._last: tuple[Path, Pixels] | None = None
+        self._how = Decoding.of(config)
 
     def __len__(self) -> int:
         return len(self._dataset)
@@ -94,7 +95,7 @@ class Examples(TorchDataset[Example | Failure]):
 
     def _read(self, sample: Sample, draw: Draw, mix: bool = True) -> Example:
         if 0 in sample.size:  # the header could not be read then: say why, or read it now
-            sample = replace(sample, size=read_image(sample.path)[1])
+            sample = replace(sample, size=read_pixels(sample.path, None, self._how)[1])
         variation, view = Variation(), None
         proposals = self._dataset.proposals
         given = None if proposals is None else proposals.boxes(draw.index)
@@ -132,29 +133,29 @@ class Examples(TorchDataset[Example | Failure]):
     def _pixels(
         self, sample: Sample, frame: Size, view: View | None, variation: Variation, scale: float
     ) -> Tensor:
-        """(3, h, w) of a picture of size ``frame`` before it is turned."""
+        """(C, h, w) of a picture of size ``frame`` before it is turned."""
         turned = variation.turns % 2 == 1
         spec = self._config.preprocess
 
-        def read(least: Size | None) -> Image.Image:
+        def read(least: Size | None) -> Pixels:
             wanted = None if least is None else _turned(least, turned)
             if view is None:
                 return vary_image(self._decoded(sample, wanted), variation)
-            red, green, blue = (round(255 * mean) for mean in spec.mean)
+            ground = [round(255 * mean) for mean in spec.mean]
             colour = partial(vary_light, variation=variation)
-            image = paint(view, wanted or frame, self._other, (red, green, blue), colour)
+            image = paint(view, wanted or frame, self._other, ground, colour)
             return orient_image(image, variation.flip, variation.turns)
 
         return self._prepare(_turned(frame, turned), spec, scale, read)
 
-    def _other(self, index: int, least: Size) -> Image.Image:
+    def _other(self, index: int, least: Size) -> Pixels:
         return self._decoded(self._dataset[index], least)
 
-    def _decoded(self, sample: Sample, least: Size | None) -> Image.Image:
+    def _decoded(self, sample: Sample, least: Size | None) -> Pixels:
         """A picture, or a tile of one, from its file."""
         if sample.window is not None:
             return self._tile(sample.path, sample.window)
-        image, size = read_image(sample.path, least)
+        image, size = read_pixels(sample.path, least, self._how)
         if size != sample.size and 0 not in sample.size:
             raise DataError(
                 f"{sample.path}: the picture has {size[0]}x{size[1]} pixels (height x width), "
@@ -162,10 +163,10 @@ class Examples(TorchDataset[Example | Failure]):
             )
         return image
 
-    def _tile(self, path: Path, window: tuple[int, int, int, int]) -> Image.Image:
+    def _tile(self, path: Path, window: tuple[int, int, int, int]) -> Pixels:
         if self._last is None or self._last[0] != path:  # tiles of one file come one after another
             self._last = None
-            self._last = path, read_image(path)[0]
+            self._last = path, read_pixels(path, None, self._how)[0]
         image = self._last[1]
         if window[2] > image.width or window[3] > image.height:
             raise DataError(
@@ -177,7 +178,7 @@ class Examples(TorchDataset[Example | Failure]):
     def _blank(self, sample: Sample, draw: Draw) -> Example:
         side = self._config.preprocess.min_size
         size = _turned(sample.size if 0 not in sample.size else (side, side), draw.turned)
-        black = Image.new("RGB", size[::-1])
+        black = blank((size[1], size[0]), [0] * self._config.preprocess.channels)
         pixels = self._prepare(size, self._config.preprocess, draw.scale, lambda _: black)
         everything = np.array([[0, 0, pixels.shape[2], pixels.shape[1]]], np.float32)
         yes = np.array([True])

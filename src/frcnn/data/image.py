@@ -1,6 +1,8 @@
-"""Picture files to 8-bit RGB, the same way in every command.
+"""Picture files to 8-bit RGB, or to another number of channels, the same way in every command.
 
-The EXIF orientation is always applied. What becomes of other kinds of pictures:
+The EXIF orientation is applied, unless ``data.exif`` is ``ignore``; a value that stands for none of the eight
+orientations (0, 9, 65537) turns nothing. Of several frames or pages the first is used. What becomes of other
+kinds of pictures:
 
 - gray is repeated to three channels; palettes are looked up; an alpha channel is dropped (the colours are
   kept as stored);
@@ -10,6 +12,8 @@ The EXIF orientation is always applied. What becomes of other kinds of pictures:
   least and greatest value become 0 and 255;
 - floats are scaled from 0..1 or, if larger, from 0..255; otherwise from the picture's own range. Values that
   are not finite become 0.
+
+``data/channels.py`` does that, and makes pictures of other numbers of channels (``preprocess.channels``).
 """
 
 from __future__ import annotations
@@ -17,30 +21,72 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
+from frcnn.bands import Pixels, viewable
+from frcnn.config import Config
+from frcnn.data.channels import (
+    ARRAYS,
+    array_size,
+    is_array,
+    read_array,
+    stacked_pages,
+    to_channels,
+)
+from frcnn.data.picturefile import ends_early, late_metadata, reason
 from frcnn.data.sample import DataError
 
 EXTENSIONS = frozenset(
     ".jpg .jpeg .jpe .jfif .png .bmp .dib .tif .tiff .webp .gif .ppm .pgm .pbm .pnm .jp2 .tga .avif".split()
 )
 """Files with these endings (in any case) are pictures."""
+NAMED = EXTENSIONS | {ARRAYS}
+"""Files with these endings are pictures where something names them."""
 _ORIENTATION = 0x0112
 _SWAPPED = (5, 6, 7, 8)
-_DEPTHS = (8, 10, 12, 14, 16)
-_TAIL = 64
+_UNTURN = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+"""EXIF orientation -> what takes an upright picture back to what is stored."""
+_ANIMATED = ("GIF", "PNG", "WEBP", "AVIF")
+
+
+class Decoding(NamedTuple):
+    """How picture files become pixels.
+
+    Attributes:
+        channels: 1: gray; 3: RGB; others as ``data/channels.py`` says.
+        upright: whether the EXIF orientation is applied.
+    """
+
+    channels: int = 3
+    upright: bool = True
+
+    @classmethod
+    def of(cls, config: Config) -> Decoding:
+        """What a configuration says."""
+        return cls(config.preprocess.channels, config.data.exif == "apply")
+
+
+RGB = Decoding()
 
 
 class Header(NamedTuple):
     """What is known of a picture without decoding it.
 
-    ``height`` and ``width`` have the EXIF orientation applied; all numbers are 0 where ``error`` says why the
-    file cannot be read.
+    ``height`` and ``width`` have the EXIF orientation applied where it is (else ``orientation`` is 1); all
+    numbers are 0 where ``error`` says why the file cannot be read. ``mode`` is Pillow's,
+    "animated", "5 pages" of a TIFF, or "5 bands" of an array.
     """
 
     height: int
@@ -52,9 +98,15 @@ class Header(NamedTuple):
 
 
 def conversion(mode: str) -> str:
-    """In words, what ``read_image`` does with a picture of Pillow's ``mode``; "" for RGB."""
+    """In words, what ``read_image`` does with a picture of a header's ``mode``; "" for RGB."""
     if mode == "RGB":
         return ""
+    if mode == "animated":
+        return "animated, of which the first frame is used"
+    if mode.endswith(" pages"):
+        return f"{mode}, of which the first is used"
+    if mode.endswith(" bands"):
+        return f"an array of {mode.removesuffix(' bands')} channels"
     if mode in ("1", "L"):
         return "gray, repeated to three channels"
     if mode == "P":
@@ -69,75 +121,123 @@ def conversion(mode: str) -> str:
 
 
 def read_image(
-    path: str | Path, at_least: tuple[int, int] | None = None
+    path: str | Path, at_least: tuple[int, int] | None = None, upright: bool = True
 ) -> tuple[Image.Image, tuple[int, int]]:
-    """Decode a picture as 8-bit RGB with its EXIF orientation applied.
+    """Decode a picture for people: 8-bit RGB, of an array with more channels the first three.
+
+    Args:
+        path: the file.
+        at_least: as of ``read_pixels``.
+        upright: whether the EXIF orientation is applied.
+
+    Returns:
+        As ``read_pixels``.
+
+    Raises:
+        DataError: as ``read_pixels``.
+    """
+    pixels, size = _read(path, at_least, None, upright)
+    return viewable(pixels), size
+
+
+def read_pixels(
+    path: str | Path, at_least: tuple[int, int] | None = None, how: Decoding = RGB
+) -> tuple[Pixels, tuple[int, int]]:
+    """Decode a picture for the network: 8-bit channels, as many as ``how`` says.
 
     Args:
         path: the file.
         at_least: (height, width) that will be needed; a JPEG may then be decoded at 1/2, 1/4 or 1/8, but
             never below it.
+        how: channels and orientation.
 
     Returns:
         The picture (possibly reduced), and the (height, width) of the file at full size.
 
     Raises:
-        DataError: naming the file and the reason, when it is missing, broken, truncated or too large.
+        DataError: naming the file and the reason, when it is missing, broken, truncated, too large, or has
+            another number of channels.
     """
+    return _read(path, at_least, how.channels, how.upright)
+
+
+def _read(
+    path: str | Path, at_least: tuple[int, int] | None, channels: int | None, upright: bool
+) -> tuple[Pixels, tuple[int, int]]:
+    """``channels`` None: of an array as many as it has, else RGB."""
     try:
+        if is_array(path):
+            return read_array(path, channels), array_size(path)[:2]
         with Image.open(path) as image:
-            head = _describe(image)
+            head = _describe(image, upright)
+            size = (head.height, head.width)
+            if channels not in (None, 1, 3) and head.mode.endswith(" pages"):
+                return stacked_pages(image, channels or 0, path), size
             if at_least is not None and image.format == "JPEG":
                 high, wide = at_least[::-1] if head.orientation in _SWAPPED else at_least
                 image.draft(image.mode, (max(wide, 1), max(high, 1)))
-            image.load()
-            upright = ImageOps.exif_transpose(image)
-            return to_rgb(upright), (head.height, head.width)
+            return to_channels(_loaded(image, upright), channels or 3, path), size
+    except DataError:
+        raise
     except MemoryError:
         raise DataError(f"{path}: not enough memory to decode this picture; cut it into tiles") from None
     except Exception as error:  # decoders raise many types: SyntaxError, struct.error, zlib.error ...
-        raise DataError(f"{path}: {_reason(error)}") from None
+        raise DataError(f"{path}: {reason(error)}") from None
 
 
-def image_size(path: str | Path) -> tuple[int, int]:
-    """(height, width) with the EXIF orientation applied, from the header alone.
+def _loaded(image: Image.Image, upright: bool) -> Image.Image:
+    """Decode an open picture, and turn it where it is to be turned."""
+    orientation = _orientation(image, getattr(image, "filename", ""))
+    image.load()
+    if upright:
+        return ImageOps.exif_transpose(image)
+    if image.format == "TIFF" and orientation != 1:  # Pillow has turned it already
+        return image.transpose(_UNTURN[orientation])
+    return image.copy()
+
+
+def image_size(path: str | Path, upright: bool = True) -> tuple[int, int]:
+    """(height, width) from the header alone, with the EXIF orientation applied where ``upright`` says so.
 
     Raises:
         DataError: naming the file and the reason.
     """
-    head = read_header(path)
+    head = read_header(path, upright)
     if head.error:
         raise DataError(f"{path}: {head.error}")
     return head.height, head.width
 
 
-def read_header(path: str | Path) -> Header:
+def read_header(path: str | Path, upright: bool = True) -> Header:
     """The header of a picture; a file that ends too early is noticed too. Never raises for a bad file."""
     try:
+        if is_array(path):
+            height, width, bands = array_size(path)
+            return Header(height, width, 1, f"{bands} bands", os.path.getsize(path))
         with Image.open(path) as image:
-            head = _describe(image)
-            ends_early = _ends_early(path, image.format or "")
-        if ends_early:
+            head = _describe(image, upright)
+            early = ends_early(path, image.format or "")
+        if early:
             read_image(path)  # the ending is unusual: only decoding tells whether pixels are missing
         return head
     except DataError as error:
         return Header(0, 0, 1, "", 0, str(error).removeprefix(f"{path}: "))
     except Exception as error:  # as in read_image
-        return Header(0, 0, 1, "", 0, _reason(error))
+        return Header(0, 0, 1, "", 0, reason(error))
 
 
-def read_headers(paths: Sequence[str | Path]) -> list[Header]:
+def read_headers(paths: Sequence[str | Path], upright: bool = True) -> list[Header]:
     """``read_header`` for each file, in threads where there are many: a network disk answers slowly."""
     if len(paths) < 64:
-        return [read_header(p) for p in paths]
+        return [read_header(p, upright) for p in paths]
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        return list(pool.map(read_header, paths, chunksize=32))
+        return list(pool.map(partial(read_header, upright=upright), paths, chunksize=32))
 
 
 def decode_errors(paths: Sequence[str | Path]) -> list[str]:
     """Decode every file completely, in threads; "" or the reason why it cannot be decoded, for each."""
 
-    def reason(path: str | Path) -> str:
+    def why(path: str | Path) -> str:
         try:
             read_image(path)
         except DataError as error:
@@ -145,96 +245,32 @@ def decode_errors(paths: Sequence[str | Path]) -> list[str]:
         return ""
 
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        return list(pool.map(reason, paths))
+        return list(pool.map(why, paths))
 
 
-def _describe(image: Image.Image) -> Header:
+def _describe(image: Image.Image, upright: bool) -> Header:
     source = getattr(image, "filename", "")
     orientation = _orientation(image, source)
     width, height = image.size
-    if orientation in _SWAPPED and image.format != "TIFF":  # Pillow reports the size of a TIFF already turned
+    turned = image.format == "TIFF"  # Pillow reports the size of a TIFF already turned
+    if orientation in _SWAPPED and turned != upright:
         width, height = height, width
-    return Header(height, width, orientation, image.mode, os.path.getsize(source) if source else 0)
+    shown = orientation if upright else 1
+    return Header(height, width, shown, _kind(image), os.path.getsize(source) if source else 0)
+
+
+def _kind(image: Image.Image) -> str:
+    """The mode of a header."""
+    if image.format in _ANIMATED and getattr(image, "is_animated", False):
+        return "animated"
+    if image.format == "TIFF" and (pages := int(getattr(image, "n_frames", 1))) > 1:
+        return f"{pages} pages"
+    return image.mode
 
 
 def _orientation(image: Image.Image, source: str) -> int:
     # Asking a PNG without early metadata for its EXIF would decode the whole picture.
-    plain_png = image.format == "PNG" and "exif" not in image.info and not _late_metadata(source)
+    plain_png = image.format == "PNG" and "exif" not in image.info and not late_metadata(source)
     exif = Image.Image.getexif(image) if plain_png else image.getexif()
     value = exif.get(_ORIENTATION, 1)
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
-
-
-def _late_metadata(path: str) -> bool:
-    """Whether a PNG has EXIF or XMP after its pixels."""
-    if not path:
-        return False
-    with open(path, "rb") as file:
-        file.seek(8)
-        pixels_seen = False
-        while len(head := file.read(8)) == 8:
-            kind = head[4:]
-            pixels_seen |= kind == b"IDAT"
-            if pixels_seen and kind in (b"eXIf", b"iTXt", b"zTXt"):
-                return True
-            file.seek(int.from_bytes(head[:4], "big") + 4, os.SEEK_CUR)
-    return False
-
-
-def _ends_early(path: str | Path, kind: str) -> bool:
-    with open(path, "rb") as file:
-        start = file.read(12)
-        total = file.seek(0, os.SEEK_END)
-        file.seek(max(total - _TAIL, 0))
-        tail = file.read()
-    if kind in ("JPEG", "MPO"):
-        return b"\xff\xd9" not in tail  # cannot occur inside the coded pixels
-    if kind == "PNG":
-        return b"IEND" not in tail
-    if kind == "WEBP":
-        return total < int.from_bytes(start[4:8], "little") + 8
-    return False
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "no such file"
-    if isinstance(error, IsADirectoryError):
-        return "is a folder, not a picture"
-    if isinstance(error, PermissionError):
-        return "may not be read; check its permissions"
-    if isinstance(error, UnidentifiedImageError):
-        return "not a picture that Pillow can read (empty, damaged or of another type)"
-    if isinstance(error, Image.DecompressionBombError):
-        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6
-        return (
-            f"more than {limit:.0f} million pixels, Pillow's limit against malicious files; cut it into tiles"
-        )
-    text = str(error).strip() or type(error).__name__
-    return text if isinstance(error, OSError) and "truncated" in text else f"cannot be decoded ({text})"
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Any kind of picture as 8-bit RGB, by the rules at the top; its orientation is not looked at."""
-    mode = image.mode
-    if mode == "RGB":
-        return image
-    if mode.startswith("I") or mode == "F":
-        return Image.fromarray(_eight_bits(np.asarray(image))).convert("RGB")
-    if mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")
-    elif mode in ("La", "RGBa"):  # premultiplied: divide by alpha before dropping it
-        image = image.convert("LA" if mode == "La" else "RGBA")
-    return image.convert("RGB")
-
-
-def _eight_bits(values: NDArray[np.generic]) -> NDArray[np.uint8]:
-    """Scale a (h, w) array of integers or floats to 0..255 as the head of this file states."""
-    whole = values.dtype.kind in "iu"
-    numbers = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
-    low, high = float(numbers.min()), float(numbers.max())
-    if whole and 0 <= low and high < 2**16:
-        low, high = 0.0, float(next(2**bits - 1 for bits in _DEPTHS if high < 2**bits))
-    elif not whole and 0 <= low and high <= 255:
-        low, high = 0.0, 1.0 if high <= 1 else 255.0
-    return np.rint((numbers - low) * (255.0 / max(high - low, 1e-12))).clip(0, 255).astype(np.uint8)

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from frcnn.data.image import EXTENSIONS
+from frcnn.data.channels import ARRAYS
+from frcnn.data.image import EXTENSIONS, NAMED
 from frcnn.data.sample import DataError
 
 SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
@@ -31,7 +32,7 @@ def base_name(path: str) -> str:
 def stem(path: str) -> str:
     """Last part of a path without a picture's or annotation's ending; other dots belong to the name."""
     name, ending = os.path.splitext(base_name(path))
-    return name if ending.lower() in EXTENSIONS or ending.lower() == ".xml" else name + ending
+    return name if ending.lower() in NAMED or ending.lower() == ".xml" else name + ending
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,8 @@ class Tree:
 
     @cached_property
     def pictures(self) -> tuple[str, ...]:
-        """The files with a picture's ending."""
-        return self.with_endings(EXTENSIONS)
+        """The files with a picture's ending; arrays only where there are no others."""
+        return self.with_endings(EXTENSIONS) or self.with_endings((ARRAYS,))
 
     def with_endings(self, endings: Iterable[str]) -> tuple[str, ...]:
         """The files with one of the endings (lower case, with dot)."""
@@ -121,7 +122,7 @@ class _Walk:
                 continue
             name = prefix + entry.name
             if entry.is_symlink() and self._leads_out(entry.path):
-                if entry.is_dir() or os.path.splitext(entry.name)[1].lower() in EXTENSIONS | ANNOTATIONS:
+                if entry.is_dir() or os.path.splitext(entry.name)[1].lower() in NAMED | ANNOTATIONS:
                     self.outward.append(name)
             elif entry.is_dir():
                 self.enter(folder / entry.name, f"{name}/", above | {real})

@@ -196,6 +196,7 @@ class Dataset:
         source_ids: for names of ``written`` the number that the files have for them; empty where they have
             none.
         format: of the files, in words; "" where it is not known.
+        upright: whether the EXIF orientation of pictures is applied.
     """
 
     root: Path
@@ -208,6 +209,7 @@ class Dataset:
     proposals: GivenProposals | None = None
     source_ids: Mapping[str, str] = field(default_factory=dict)
     format: str = ""
+    upright: bool = True
 
     def __repr__(self) -> str:
         counts = f"{len(self)} pictures, {len(self.objects.boxes)} boxes, {len(self.classes)} classes"

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageStat
 
+from frcnn.bands import Bands, Pixels
 from frcnn.config import Config, DataConfig
 
 MIN_SIDE = 1.0
@@ -109,18 +110,31 @@ def largest_scale(config: Config) -> float:
     return max(1.0, config.data.scale_jitter[1] * max(sizes, default=1.0))
 
 
-def vary_image(image: Image.Image, variation: Variation) -> Image.Image:
-    """Apply a variation to an RGB picture; a new picture, or the same object where nothing is to do."""
+def vary_image(image: Pixels, variation: Variation) -> Pixels:
+    """Apply a variation to a picture; a new picture, or the same object where nothing is to do."""
     return vary_light(orient_image(image, variation.flip, variation.turns), variation)
 
 
-def vary_light(image: Image.Image, variation: Variation) -> Image.Image:
-    """The part of a variation that changes colours."""
+def vary_light(image: Pixels, variation: Variation) -> Pixels:
+    """The part of a variation that changes colours; without RGB these are brightness and contrast."""
+    if isinstance(image, Bands) or image.mode != "RGB":
+        return _vary_channels(image, variation.brightness, variation.contrast)
     light = (variation.brightness, variation.contrast, variation.saturation)
     return photometric(image, *light) if variation.hue is None else recolour(image, *light, variation.hue)
 
 
-def orient_image(image: Image.Image, flip: bool, turns: int) -> Image.Image:
+def _vary_channels(image: Pixels, brightness: float, contrast: float) -> Pixels:
+    """Brightness and contrast of all channels alike, around the mean of all."""
+    if (brightness, contrast) == (1, 1):
+        return image
+    layers = image.layers if isinstance(image, Bands) else (image,)
+    mean = float(np.mean([ImageStat.Stat(layer).mean[0] for layer in layers])) * brightness
+    table = np.rint((np.arange(256) * brightness - mean) * contrast + mean).clip(0, 255).astype(int).tolist()
+    varied = [layer.point(table) for layer in layers]
+    return Bands(varied) if isinstance(image, Bands) else varied[0]
+
+
+def orient_image(image: Pixels, flip: bool, turns: int) -> Pixels:
     """Mirror left and right, then turn by quarters against the clock."""
     operation = _ORIENT.get((flip, turns))
     return image if operation is None else image.transpose(operation)
@@ -142,7 +156,7 @@ def orient_boxes(
     return boxes
 
 
-def flip_image(image: Image.Image) -> Image.Image:
+def flip_image(image: Pixels) -> Pixels:
     """Mirror left and right."""
     return orient_image(image, True, 0)
 

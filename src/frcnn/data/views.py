@@ -17,13 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from frcnn.bands import Bands, Pixels, blank
 from frcnn.data.sample import Bools, Floats, Sample
 
 Size = tuple[int, int]
 Box = NDArray[np.float64]
 COLUMNS = ("boxes", "labels", "ignore", "truncated", "occluded", "crowd")
 """Of a ``Sample``: what belongs to a box."""
-Read = Callable[[int, Size], Image.Image]
+Read = Callable[[int, Size], Pixels]
 """(position in the data set, least size) -> the picture, possibly reduced but not below that size."""
 
 
@@ -150,22 +151,22 @@ def paint(
     view: View,
     size: Size,
     read: Read,
-    ground: tuple[int, int, int],
-    colour: Callable[[Image.Image], Image.Image],
-) -> Image.Image:
+    ground: Sequence[int],
+    colour: Callable[[Pixels], Pixels],
+) -> Pixels:
     """The pixels of a view.
 
     Args:
         view: what is shown.
         size: of the result; it has the view's shape.
         read: gives the pictures.
-        ground: colour where there is none.
+        ground: colour where there is none, a value for each channel.
         colour: varies the colours of each piece; the ground stays as it is.
 
     Returns:
-        An RGB picture.
+        A picture with the channels of ``ground``.
     """
-    picture = Image.new("RGB", size[::-1], ground)
+    picture = blank((size[1], size[0]), ground)
     ratio = np.tile(np.divide(size, view.size)[::-1], 2)
     for patch in view.patches:
         exact = patch.place * ratio
@@ -183,7 +184,13 @@ def paint(
             continue
         left, top, right, bottom = window.tolist()
         piece = source.resize((x2 - x1, y2 - y1), Image.Resampling.BILINEAR, (left, top, right, bottom))
-        picture.paste(colour(piece), (x1, y1), _soft_mask((y2 - y1, x2 - x1), patch.soft * ratio))
+        piece, mask = colour(piece), _soft_mask((y2 - y1, x2 - x1), patch.soft * ratio)
+        if isinstance(picture, Bands):
+            assert isinstance(piece, Bands)
+            picture.paste(piece, (x1, y1), mask)
+        else:
+            assert not isinstance(piece, Bands)
+            picture.paste(piece, (x1, y1), mask)
     return picture
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from frcnn.config import BackboneConfig
 from frcnn.model import host
 from frcnn.model.norms import freeze_norms, group_norms
+from frcnn.model.stem import RGB, widen_stem
 from frcnn.model.trunks import TORCHVISION, TorchvisionFeatures
 
 host.prepare()
@@ -28,10 +29,11 @@ class Backbone(nn.Module):
     Attributes:
         channels: of each level.
         strides: pixels a cell of each level.
+        stem: name of the first convolution where it reads another number of channels than three, else "".
     """
 
-    def __init__(self, config: BackboneConfig) -> None:
-        """Build without weights (``frcnn.weights.imagenet`` loads them).
+    def __init__(self, config: BackboneConfig, channels: int = RGB) -> None:
+        """Build without weights (``frcnn.weights.imagenet`` loads them), for pictures of ``channels``.
 
         Raises:
             ValueError: when timm (or torchvision) does not know the name or the levels.
@@ -46,16 +48,20 @@ class Backbone(nn.Module):
             info: Any = self.net.feature_info
             self.channels, self.strides = info.channels(), info.reduction()
             self._stages = _all_stages(config.name)
+        self.stem = "" if channels == RGB else widen_stem(self.net, channels)
         _set_norm(self.net, config)
         if config.weights != "none" and config.freeze:
             self.freeze(config.freeze)
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
-        """Pixels (N, 3, H, W) -> one map (N, C_l, H / stride_l, W / stride_l) for each level."""
+        """Pixels (N, channels, H, W) -> one map (N, C_l, H / stride_l, W / stride_l) for each level."""
         return list(self.net(pixels))
 
     def freeze(self, power: int) -> None:
-        """Stop training of everything up to stride 2^power; later stages are not touched."""
+        """Stop training of everything up to stride 2^power; later stages are not touched.
+
+        A first convolution whose weights were made for other channels than it reads goes on training.
+        """
         last = [module for reduction, module in self._stages if reduction <= 2**power]
         if not last:
             return
@@ -64,7 +70,7 @@ class Backbone(nn.Module):
         end = max(i for i, name in enumerate(flat) if name == last[-1] or name.startswith(last[-1] + "_"))
         for name in names[1 : end + 1]:
             for parameter in self.net.get_submodule(name).parameters(recurse=False):
-                parameter.requires_grad_(False)
+                parameter.requires_grad_(self.stem != "" and name == self.stem)
 
 
 def _timm_features(config: BackboneConfig) -> nn.Module:

@@ -78,7 +78,7 @@ class Network(nn.Module):
         if num_classes < 1:
             raise ValueError(f"a detector needs at least one class, got {num_classes}")
         self.config, self.num_classes, self.parts = config, num_classes, parts or Parts()
-        self.backbone = Backbone(config.backbone)
+        self.backbone = Backbone(config.backbone, config.preprocess.channels)
         channels, strides = self.backbone.channels, self.backbone.strides
         single = config.fpn.channels == 0
         self.fpn = SingleLevel(channels, strides) if single else FeaturePyramid(channels, strides, config.fpn)
@@ -150,7 +150,7 @@ class Network(nn.Module):
         """The modules of each stage that ``train.freeze`` names."""
 
     def extract(self, batch: ImageBatch) -> tuple[ImageBatch, tuple[Tensor, ...]]:
-        """Normalised pictures (N, 3, H, W) float32 (room 2) and their L maps (rooms 3, 4)."""
+        """Normalised pictures (N, C, H, W) float32 (room 2) and their L maps (rooms 3, 4)."""
         batch = normalise(batch, self.config.preprocess)
         features = tuple(self.fpn(self.backbone(batch.pixels)))
         self._check_grids(features, *batch.pixels.shape[-2:])

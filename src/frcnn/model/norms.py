@@ -235,7 +235,8 @@ def _probe(net: nn.Module, hooks: list[RemovableHandle]) -> None:
     """Pass a small picture through and take the hooks off again."""
     training = net.training
     with torch.inference_mode(False), torch.no_grad():  # tensors that count their versions
-        net.eval()(torch.zeros(1, 3, PROBE, PROBE))
+        channels = next((p.shape[1] for p in net.parameters() if p.ndim == 4), 3)  # of the first convolution
+        net.eval()(torch.zeros(1, channels, PROBE, PROBE))
     net.train(training)
     for hook in hooks:
         hook.remove()

@@ -1,6 +1,6 @@
 """Room 2: a picture becomes the network's pixels: resize, pad, normalise, by one specification.
 
-Letters: N images, H, W padded size; h, w the size of one picture. Sizes are (height, width).
+Letters: N images, C channels, H, W padded size; h, w the size of one picture. Sizes are (height, width).
 
 The specification (``PreprocessConfig``) is stored in the checkpoint and used by every command, so that
 training, evaluation and prediction see the same pixels. Its two methods differ in what they promise:
@@ -21,11 +21,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from frcnn.bands import Bands, channels_of, from_array, to_array, viewable
 from frcnn.config import PreprocessConfig
 from frcnn.structures import ImageBatch
 
 Size = tuple[int, int]
-Picture = Image.Image | np.ndarray
+Picture = Image.Image | Bands | np.ndarray
 
 
 def target_size(height: int, width: int, spec: PreprocessConfig, scale: float = 1.0) -> Size:
@@ -52,27 +53,28 @@ def resize_image(image: Picture, spec: PreprocessConfig, size: Size) -> Tensor:
     """Resize one picture to ``size``.
 
     Args:
-        image: an RGB picture, or uint8 (h, w, 3).
+        image: an 8-bit picture of ``spec.channels`` channels, or uint8 (h, w, C).
         spec: the method, and for ``torchvision`` mean and standard deviation.
         size: (height, width) wanted, from ``target_size``.
 
     Returns:
-        (3, height, width): uint8 for ``pillow``, normalised float32 for ``torchvision``. Never shares memory
+        (C, height, width): uint8 for ``pillow``, normalised float32 for ``torchvision``. Never shares memory
         with the input.
 
     Raises:
-        ValueError: when the picture is not RGB with 8 bits.
+        ValueError: when the picture has other channels, or not 8 bits.
     """
-    _check(image)
+    _check(image, spec.channels)
     if spec.method == "torchvision":
-        # (h, w, 3) -> (3, h, w), contiguous: the layout that torchvision resizes
-        pixels = torch.from_numpy(np.array(image, order="C")).permute(2, 0, 1).contiguous()
+        # (h, w, C) -> (C, h, w), contiguous: the layout that torchvision resizes
+        values = np.array(image) if isinstance(image, np.ndarray) else to_array(image)
+        pixels = torch.from_numpy(values).permute(2, 0, 1).contiguous()
         floats = (pixels.float() / 255 - _channels(spec.mean, pixels)) / _channels(spec.std, pixels)
         return torch.nn.functional.interpolate(floats[None], size, mode="bilinear", align_corners=False)[0]
-    picture = image if isinstance(image, Image.Image) else Image.fromarray(np.ascontiguousarray(image))
+    picture = from_array(image) if isinstance(image, np.ndarray) else image
     if picture.size != (size[1], size[0]):
         picture = picture.resize((size[1], size[0]), Image.Resampling.BILINEAR, reducing_gap=None)
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+    return torch.from_numpy(to_array(picture)).permute(2, 0, 1)
 
 
 def prepare(
@@ -103,7 +105,7 @@ def pad_batch(
     """Put pictures of different sizes into one batch, each at the top left, the rest 0.
 
     Args:
-        images: N tensors (3, h, w) of one dtype, from ``resize_image``.
+        images: N tensors (C, h, w) of one dtype, from ``resize_image``.
         original_sizes: (height, width) of each picture file.
         spec: ``pad_multiple`` rounds the largest height and width up.
         padded_size: exactly this (H, W) instead, for a run with few shapes.
@@ -123,8 +125,8 @@ def pad_batch(
     height, width = padded_size or [-(-side // spec.pad_multiple) * spec.pad_multiple for side in largest]
     if height < largest[0] or width < largest[1]:
         raise ValueError(f"padded_size {(height, width)} is smaller than a resized picture, {largest}")
-    pixels = torch.zeros((len(images), height, width, 3), dtype=images[0].dtype)
-    pixels = pixels.permute(0, 3, 1, 2)  # (N, 3, H, W), channels-last in memory
+    pixels = torch.zeros((len(images), height, width, images[0].shape[0]), dtype=images[0].dtype)
+    pixels = pixels.permute(0, 3, 1, 2)  # (N, C, H, W), channels-last in memory
     for row, image in zip(pixels, images, strict=True):
         row[:, : image.shape[1], : image.shape[2]] = image
     resized = torch.tensor(sizes, dtype=torch.float32)
@@ -142,7 +144,7 @@ def normalise(batch: ImageBatch, spec: PreprocessConfig) -> ImageBatch:
         return batch
     factor = _channels([1 / (255 * std) for std in spec.std], pixels)
     offset = _channels([-mean / std for mean, std in zip(spec.mean, spec.std, strict=True)], pixels)
-    floats = torch.addcmul(offset, pixels.float(), factor)  # (N, 3, H, W)
+    floats = torch.addcmul(offset, pixels.float(), factor)  # (N, C, H, W)
     rows = torch.arange(pixels.shape[2], device=pixels.device) < batch.sizes[:, :1]  # (N, H)
     columns = torch.arange(pixels.shape[3], device=pixels.device) < batch.sizes[:, 1:]  # (N, W)
     inside = rows[:, None, :, None] & columns[:, None, None, :]  # (N, 1, H, W)
@@ -150,25 +152,40 @@ def normalise(batch: ImageBatch, spec: PreprocessConfig) -> ImageBatch:
 
 
 def to_uint8(images: ImageBatch, index: int, spec: PreprocessConfig) -> np.ndarray:
-    """One picture of a batch as the network sees it, without padding and normalisation -> (h, w, 3) uint8."""
+    """One picture of a batch as the network sees it, without padding and normalisation -> (h, w, 3) uint8.
+
+    Of more than three channels the first three are shown.
+    """
     height, width = (int(side) for side in images.sizes[index].tolist())
     pixels = images.pixels[index, :, :height, :width].permute(1, 2, 0).cpu()
     if not pixels.is_floating_point():
-        return pixels.numpy()
+        return _shown(pixels.numpy())
     restored = pixels * pixels.new_tensor(spec.std) + pixels.new_tensor(spec.mean)
-    return np.asarray((restored * 255).round().clamp(0, 255).byte().numpy())
+    return _shown(np.asarray((restored * 255).round().clamp(0, 255).byte().numpy()))
+
+
+def _shown(values: np.ndarray) -> np.ndarray:
+    return values if values.shape[2] == 3 else np.asarray(viewable(values))
 
 
 def _channels(values: Sequence[float], like: Tensor) -> Tensor:
-    """(3, 1, 1) float32, filled on the device of ``like``: a copy from the host would wait for the device."""
+    """(C, 1, 1) float32, filled on the device of ``like``: a copy from the host would wait for the device."""
     return torch.cat([torch.full((1, 1, 1), v, dtype=torch.float32, device=like.device) for v in values])
 
 
-def _check(image: Picture) -> None:
-    if isinstance(image, Image.Image):
-        if image.mode != "RGB":
-            raise ValueError(f"a picture of mode {image.mode!r}; use image.convert('RGB') first")
-    elif image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+def _check(image: Picture, channels: int) -> None:
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != channels:
+            order = " in RGB order" if channels == 3 else ""
+            raise ValueError(
+                f"an array of {image.dtype} {image.shape}; uint8 (height, width, {channels}){order} needed"
+            )
+        return
+    mode = {1: "L", 3: "RGB"}.get(channels, "")
+    if mode and isinstance(image, Image.Image) and image.mode != mode:
+        raise ValueError(f"a picture of mode {image.mode!r}; use image.convert({mode!r}) first")
+    if channels_of(image) != channels:
         raise ValueError(
-            f"an array of {image.dtype} {image.shape}; uint8 (height, width, 3) in RGB order needed"
+            f"a picture of {channels_of(image)} channels, and preprocess.channels is {channels}; "
+            "give the pictures that the model was made for"
         )

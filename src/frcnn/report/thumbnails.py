@@ -120,7 +120,7 @@ def view_of(boxes: Sequence[NDArray[np.float64]], size: tuple[int, int]) -> View
 
 def _read(dataset: Dataset, index: int) -> Image.Image | None:
     try:
-        return read_image(dataset.picture_path(index))[0]
+        return read_image(dataset.picture_path(index), upright=dataset.upright)[0]
     except DataError:
         return None
 

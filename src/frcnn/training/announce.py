@@ -5,6 +5,8 @@ Letters: K classes, m boxes, B anchors of a cell, L levels.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
@@ -17,6 +19,7 @@ from frcnn.model.anchors import Anchors
 from frcnn.model.detector import Network
 from frcnn.model.norms import FrozenNorm
 from frcnn.model.points import Points
+from frcnn.model.stem import describe
 from frcnn.survey.coverage import LOW_IOU, best_anchor_iou, coverage
 from frcnn.survey.lines import coverage_text
 from frcnn.survey.sizes import heights_widths, resized_boxes
@@ -85,14 +88,35 @@ def model_lines(network: Network, config: Config) -> tuple[str, str]:
         if spec.fixed_size
         else f"short side {spec.min_size}, long side at most {spec.max_size}"
     )
+    kinds = {1: "gray", 3: "RGB"}.get(spec.channels, f"{spec.channels} channels")
     stages = f"stages frozen: {', '.join(network.frozen)}; " if network.frozen else ""
     return (
         f"trainable {trainable / 1e6:.1f} M / frozen {frozen / 1e6:.1f} M{shown}; {stages}"
         f"backbone norm: {_norm_of(network)}",
-        f"pictures: {size}, padded to a multiple of {spec.pad_multiple}, RGB, mean {spec.mean}, "
-        f"std {spec.std}, {spec.method}; varied by {config.data.describe()}"
+        f"pictures: {size}, padded to a multiple of {spec.pad_multiple}, {kinds}, "
+        f"mean {_numbers(spec.mean)}, std {_numbers(spec.std)}, {spec.method}; "
+        f"varied by {config.data.describe()}"
         + ("" if config.data.augment == "recipe" else f" (preset {config.data.augment})"),
     )
+
+
+def _numbers(values: Sequence[float]) -> str:
+    """Of every channel; once where all are equal."""
+    return f"{values[0]:.4g} (each)" if len(values) != 3 and len(set(values)) == 1 else f"{tuple(values)}"
+
+
+def channel_notes(config: Config) -> list[str]:
+    """What is different where pictures have another number of channels than three."""
+    channels, data = config.preprocess.channels, config.data
+    if channels == 3:
+        return []
+    notes = [f"preprocess.channels {channels}: in the backbone's first convolution {describe(channels)}"]
+    if data.saturation or data.hue:
+        notes.append(
+            f"saturation and hue are not varied, because the pictures have {channels} channel"
+            f"{'s' if channels > 1 else ''} and no colours in them; brightness and contrast are"
+        )
+    return notes
 
 
 def _norm_of(network: Network) -> str:
@@ -108,7 +132,8 @@ def _norm_of(network: Network) -> str:
 
 def model_notes(network: Network, config: Config) -> list[str]:
     """Sentences about settings that usually do not go together."""
-    notes = [f"part {name} is replaced: not compiled" for name in network.parts.replaced]
+    notes = channel_notes(config)
+    notes += [f"part {name} is replaced: not compiled" for name in network.parts.replaced]
     trained = any(
         isinstance(m, nn.modules.batchnorm._BatchNorm) and m.weight is not None and m.weight.requires_grad
         for m in network.modules()

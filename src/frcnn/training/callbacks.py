@@ -175,9 +175,10 @@ class Recorder(pl.Callback):
     ) -> None:
         """Draw the first pictures; leave between two batches where asked."""
         found, folder = _ours(pl_module).found, self._keeper.folder.samples
+        upright = _ours(pl_module).task.config.data.exif == "apply"
         if trainer.is_global_zero and self._drawn_val < VAL_PICTURES and found is not None:
             self._drawn_val = save_validation_batch(
-                folder, batch, found, self._keeper.classes, SHOWN_SCORE, self._drawn_val
+                folder, batch, found, self._keeper.classes, SHOWN_SCORE, self._drawn_val, upright
             )
         self._interrupt.check()
 

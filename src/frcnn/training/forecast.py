@@ -219,7 +219,7 @@ def _once(action: Callable[[], None]) -> float:
 def _grown(batch: Batch, size: tuple[int, int]) -> Batch:
     """A batch of the given padded size with one object a picture, in the dtype of ``batch``."""
     n, (height, width) = len(batch), size
-    pixels = batch.images.pixels.new_zeros(n, 3, height, width)
+    pixels = batch.images.pixels.new_zeros(n, batch.images.pixels.shape[1], height, width)
     sizes = torch.tensor([[height, width]] * n, dtype=torch.float32)
     images = ImageBatch(
         pixels.contiguous(memory_format=torch.channels_last), sizes, torch.ones_like(sizes), sizes

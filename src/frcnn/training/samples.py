@@ -43,9 +43,17 @@ def save_training_batch(
 
 
 def save_validation_batch(
-    folder: Path, batch: Batch, found: Detections, classes: Sequence[str], score: float, start: int
+    folder: Path,
+    batch: Batch,
+    found: Detections,
+    classes: Sequence[str],
+    score: float,
+    start: int,
+    upright: bool,
 ) -> int:
     """Draw detections of at least ``score`` onto the validation pictures, ``val-00.jpg`` and so on.
+
+    ``upright`` says whether their EXIF orientation is applied.
 
     Returns:
         The number of the next picture.
@@ -53,7 +61,7 @@ def save_validation_batch(
     folder.mkdir(exist_ok=True)
     for i, (boxes, scores, labels) in enumerate(found.per_image()[: max(VAL_PICTURES - start, 0)]):
         keep = scores >= score
-        image = read_image(Path(batch.paths[i]))[0]
+        image = read_image(Path(batch.paths[i]), upright=upright)[0]
         window = batch.windows[i]
         image = image if window is None else image.crop(window)
         picture = annotate(

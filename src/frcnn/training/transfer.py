@@ -13,6 +13,7 @@ from frcnn.model.detector import Network
 from frcnn.model.fcos import Fcos
 from frcnn.model.heads import BoxHead
 from frcnn.weights.checkpoint import CheckpointError, load_checkpoint
+from frcnn.weights.imagenet import adapted_stem
 
 SHOWN = 5
 RPN = "rpn_head."
@@ -42,6 +43,7 @@ def start_from(network: Network, classes: Sequence[str], path: str | Path) -> st
     """
     stored = load_checkpoint(path)
     wanted, state = network.state_dict(), dict(stored.state)
+    state |= adapted_stem(network.backbone, state)
     same = tuple(classes) == stored.classes
     rows: dict[str, Tensor] = {} if same else _class_rows(network, wanted, state, stored.classes, classes)
     problems = [f"{k} is missing" for k in wanted if k not in state]

@@ -15,6 +15,7 @@ from torch import Tensor
 from frcnn.model.backbones import Backbone
 from frcnn.model.detector import Network
 from frcnn.model.heads import BoxHead, TwoFc
+from frcnn.model.stem import RGB, adapted
 from frcnn.weights.checkpoint import CheckpointError, is_model_file, load_checkpoint, read_weights
 
 PREFIXES = ("backbone.body.", "backbone.", "body.", "features.")
@@ -76,6 +77,7 @@ def load_stage(model: Network, path: str | Path) -> int:
     """
     stored, parts = load_checkpoint(path), ("backbone.", "fpn.")
     state = {k: v for k, v in stored.state.items() if k.startswith(parts)}
+    state |= adapted_stem(model.backbone, state)
     wanted = {k: v for k, v in model.state_dict().items() if k.startswith(parts)}
     missing, extra = (
         [k for k in a if k not in b and not k.endswith("num_batches_tracked")]
@@ -94,6 +96,16 @@ def load_stage(model: Network, path: str | Path) -> int:
     return len(state)
 
 
+def adapted_stem(backbone: Backbone, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The first convolution of a detector for RGB, by its name in ``state``, for the channels that
+    ``backbone`` reads; nothing where none has to be adapted.
+    """
+    name = f"backbone.net.{backbone.stem}.weight"
+    if not backbone.stem or name not in state or state[name].shape[1] != RGB:
+        return {}
+    return {name: adapted(state[name], backbone.net.get_parameter(f"{backbone.stem}.weight").shape[1])}
+
+
 def load_backbone(backbone: Backbone, state: Mapping[str, Tensor], source: str) -> int:
     """Copy a classification network's tensors into the backbone by name; its classifier is left out.
 
@@ -104,11 +116,15 @@ def load_backbone(backbone: Backbone, state: Mapping[str, Tensor], source: str) 
         Number of tensors copied.
     """
     wanted = backbone.net.state_dict()
+    stem = f"{backbone.stem}.weight" if backbone.stem else ""
     flat = {key.replace(".", "_"): value for key, value in state.items()}
     for prefix in PREFIXES:
         cut = {k.removeprefix(prefix).replace(".", "_"): v for k, v in state.items() if k.startswith(prefix)}
         flat = {**cut, **flat}
     found = {key: flat.get(key.replace(".", "_")) for key in wanted}
+    given = found.get(stem)
+    if given is not None and given.ndim == 4 and given.shape[1] == RGB:
+        found[stem] = adapted(given, wanted[stem].shape[1])
     missing = [k for k, v in found.items() if v is None and not k.endswith("num_batches_tracked")]
     wrong = [f"{k} {tuple(v.shape)} for {tuple(wanted[k].shape)}" for k, v in found.items()
              if v is not None and v.shape != wanted[k].shape]  # fmt: skip
