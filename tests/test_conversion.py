@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from one_set import CLASSES, FLAGGED, HOLDS, PLAIN, WRITERS, Thing
+from PIL import Image
 from voc_files import picture, real, text
 
 import frcnn
@@ -127,6 +128,22 @@ def test_pictures_of_equal_names_and_splits_that_overlap(tmp_path: Path, target:
     else:
         assert sizes == {"train": 2, "val": 1}
         assert done.lost == (trainval + "(it has train, val and test only)",)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("exif", ["apply", "ignore"])
+def test_pictures_with_an_exif_rotation(tmp_path: Path, target: str, exif: str) -> None:
+    (tmp_path / "in").mkdir()
+    turn = Image.Exif()
+    turn[0x0112] = 6
+    Image.new("RGB", (80, 60)).save(tmp_path / "in/a.jpg", exif=turn)
+    text(tmp_path / "in/t.csv", "path,x1,y1,x2,y2,class\na.jpg,5,10,50,60,cat\n")
+    config = DataConfig.model_validate({"exif": exif})
+    done = convert(tmp_path / "in", tmp_path / "out", target, config=config)  # type: ignore[arg-type]
+    again = open_dataset(tmp_path / "out", config=config)[0]
+    assert again.size == ((80, 60) if exif == "apply" else (60, 80))
+    np.testing.assert_allclose(again.boxes, [[5, 10, 50, 60]], atol=1e-4)
+    assert any("data.exif=ignore" in line for line in done.lost) is (exif == "ignore")
 
 
 def test_one_split(tmp_path: Path) -> None:

@@ -159,8 +159,10 @@ def _holdable(dataset: Dataset, to: LabelFormat) -> tuple[Dataset, list[str]]:
 
 
 def _lost_flags(dataset: Dataset, to: LabelFormat) -> list[str]:
-    """What is lost of the flags of boxes that are written."""
+    """What is lost of the flags of boxes that are written, and what must be known to read them."""
     objects, lost = dataset.objects, list[str]()
+    if not dataset.upright:
+        lost.append("the boxes lie on the unrotated pictures: read it with --set data.exif=ignore, too")
 
     def count(mask: Bools, text: str) -> None:
         if mask.any():
