@@ -37,3 +37,11 @@ def write_atomic(path: str | Path, write: Callable[[Path], object]) -> None:
 def write_text(path: str | Path, text: str) -> None:
     """The same for UTF-8 text."""
     write_bytes(path, text.encode("utf-8"))
+
+
+def cache_folder() -> Path:
+    """For files that can be had again: ``FRCNN_CACHE``, else ``frcnn`` in the user's cache folder."""
+    own = os.environ.get("FRCNN_CACHE")
+    if own:
+        return Path(own).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "frcnn"

@@ -27,6 +27,7 @@ def check(
     data: options.Data,
     split: options.Split = None,
     decode: options.Decode = False,
+    cache: options.Cache = True,
     recipe: options.SizeRecipe = DEFAULT_RECIPE,
     min_size: options.MinSize = None,
     one_class: options.OneClass = None,
@@ -64,7 +65,7 @@ def check(
     from frcnn.survey.lines import survey_lines
     from frcnn.survey.survey import survey
 
-    dataset, report = load_checked(data, split, config=config, decode=decode, clean=False)
+    dataset, report = load_checked(data, split, config=config, decode=decode, clean=False, cache=cache)
     report = report.strict() if strict else report
     found = survey(dataset, config, fit=anchors is not None)
     if html_file is not None:

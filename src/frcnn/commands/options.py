@@ -211,6 +211,12 @@ SheetOut = Annotated[Path, _option("The sheet, a picture file.", metavar="FILE")
 Decode = Annotated[
     bool, _option("Decode every picture completely, and look for pictures that look alike.", "--decode")
 ]
+Cache = Annotated[
+    bool,
+    typer.Option(
+        "--cache/--no-cache", help="With --decode, leave out pictures that an earlier check has decoded."
+    ),
+]
 Strict = Annotated[bool, _option("Warnings are errors.", "--strict")]
 FittedAnchors = Annotated[
     AnchorsChoice | None,

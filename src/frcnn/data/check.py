@@ -27,8 +27,10 @@ from frcnn.data.check_pictures import (
     check_sizes,
 )
 from frcnn.data.check_repeats import check_repeats, duplicates
+from frcnn.data.decoded import decode_all
 from frcnn.data.findings import CheckReport, Finding, Severity
 from frcnn.data.flags import unused_rules
+from frcnn.data.image import Decoding
 from frcnn.data.open import pick_split, read_dataset, relevant
 from frcnn.data.sample import Bools, DataError, Dataset
 from frcnn.data.split import AUTO, NONE, TrainVal, choose_training, read_splits, with_splits
@@ -44,6 +46,7 @@ def load_checked(
     splits: str | Path | None = None,
     clean: bool = True,
     absent: Severity = "error",
+    cache: bool = False,
 ) -> tuple[Dataset, CheckReport]:
     """Read a data set, choose pictures, check them, and make them fit for use.
 
@@ -56,6 +59,7 @@ def load_checked(
         splits: a ``splits.json`` of an earlier run, whose splits replace those of the data set.
         clean: raise if there are errors, else apply the policies. False: only report.
         absent: how grave a class is that is asked for and that the annotations do not have.
+        cache: with ``decode``, leave out pictures that an earlier check decoded.
 
     Returns:
         The chosen pictures, and what was found.
@@ -71,7 +75,8 @@ def load_checked(
         if isinstance(pick, TrainVal) and pick.val == AUTO and not names.get("val"):
             pick = replace(pick, val=NONE)
     dataset, used = _pick(whole, pick)
-    report = check_dataset(dataset, config, found=relevant(found, whole, dataset, used), decode=decode)
+    found = relevant(found, whole, dataset, used)
+    report = check_dataset(dataset, config, found=found, decode=decode, cache=cache)
     if clean:
         dataset = apply_policies(dataset, report, config, training=isinstance(pick, TrainVal))
     return dataset, report
@@ -91,7 +96,12 @@ def _pick(whole: Dataset, pick: str | TrainVal | None) -> tuple[Dataset, list[st
 
 
 def check_dataset(
-    dataset: Dataset, config: Config | None = None, *, found: Iterable[Finding] = (), decode: bool = False
+    dataset: Dataset,
+    config: Config | None = None,
+    *,
+    found: Iterable[Finding] = (),
+    decode: bool = False,
+    cache: bool = False,
 ) -> CheckReport:
     """Look at everything; nothing is changed and nothing raised.
 
@@ -100,6 +110,7 @@ def check_dataset(
         config: policies decide what is an error, ``preprocess`` what is too small; None: the defaults.
         found: what reading found.
         decode: decode every picture and mask, and compare what pictures look like.
+        cache: leave out pictures that an earlier check decoded (``decoded.decode_all``).
 
     Returns:
         The report.
@@ -114,15 +125,18 @@ def check_dataset(
     findings += check_split_contents(dataset)
     findings += check_background(dataset, broken)
     findings += check_counts(dataset, broken)
+    decoded = None
     if decode:
-        findings += check_decoding(dataset, config.data)
+        decoded = decode_all(dataset.root, list(dataset.pictures.paths), Decoding.of(config), cache)
+        findings += check_decoding(dataset, config.data, decoded)
+    else:
+        findings += check_channels(dataset, config)
     findings += check_sizes(dataset)
-    findings += check_channels(dataset, config)
     findings += check_kinds(dataset, config.preprocess.channels)
     same = list(check_leaks(dataset))
     findings += same
-    if decode:
-        findings += check_looks(dataset, {f.path for f in same})
+    if decoded is not None:
+        findings += check_looks(dataset, decoded.thumbs, {f.path for f in same})
         findings += check_masks(dataset, ~faults.wrong)
     findings += check_extremes(dataset)
     findings += unused_rules(dataset, config)

@@ -9,22 +9,17 @@ Letters: n pictures.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Container, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Container, Iterator
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from frcnn.data.check_pictures import DISJOINT
+from frcnn.data.decoded import SIDE, Thumbnails
 from frcnn.data.findings import Finding
-from frcnn.data.image import read_image
-from frcnn.data.sample import DataError, Dataset, Ints
+from frcnn.data.sample import Dataset, Ints
 
-SIDE = 32
 MAX_BITS = 10
 """Hashes that differ in more bits belong to different pictures."""
 LEAST_CORRELATION = 0.95
@@ -32,20 +27,19 @@ LEAST_CONTRAST = 2.0
 """Deviation of the gray values (0..255) below which a picture is empty, and like every other empty one."""
 CHUNK = 2**22
 
-Thumbnails = NDArray[np.uint8]
 Hashes = NDArray[np.uint64]
 
 
-def check_looks(dataset: Dataset, same: Container[str] = ()) -> Iterator[Finding]:
+def check_looks(dataset: Dataset, thumbs: Thumbnails, same: Container[str] = ()) -> Iterator[Finding]:
     """D22: pictures of two splits that look alike; where there are no splits, pictures that look alike.
 
-    Each picture is named once, with the one it is most like. Decodes all pictures.
+    Each picture is named once, with the one it is most like.
 
     Args:
         dataset: that is checked.
+        thumbs: (n, 32, 32) small copies of its pictures (``decoded.decode_all``).
         same: pictures that are known to be in two splits.
     """
-    thumbs = thumbnails([dataset.picture_path(i) for i in range(len(dataset))])
     hashes = difference_hashes(thumbs)
     usable = np.flatnonzero(thumbs.reshape(-1, SIDE * SIDE).std(1) > LEAST_CONTRAST)
     pairs = [(a, b) for a, b in DISJOINT if a in dataset.splits and b in dataset.splits]
@@ -70,21 +64,6 @@ def _finding(dataset: Dataset, pair: tuple[int, int], severity: str, message: st
     path, other = (str(dataset.picture_path(i)) for i in pair)
     level = "warn" if severity == "warn" else "note"
     return Finding("D22", level, message, path, 0, action, other=other)
-
-
-def thumbnails(paths: Sequence[Path]) -> Thumbnails:
-    """(n, 32, 32) gray pictures; those that cannot be read are black. In threads."""
-
-    def small(path: Path) -> Thumbnails:
-        try:
-            image, _ = read_image(path, (4 * SIDE, 4 * SIDE))
-        except DataError:
-            return np.zeros((SIDE, SIDE), np.uint8)  # D13 says that
-        return np.asarray(image.convert("L").resize((SIDE, SIDE), Image.Resampling.BOX))
-
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        made = list(pool.map(small, paths))
-    return np.stack(made) if made else np.zeros((0, SIDE, SIDE), np.uint8)
 
 
 def difference_hashes(thumbs: Thumbnails) -> Hashes:

@@ -12,8 +12,9 @@ import numpy as np
 from frcnn.config import Config, DataConfig
 from frcnn.data.assemble import unreadable_policy
 from frcnn.data.channels import holds
+from frcnn.data.decoded import Decoded
 from frcnn.data.findings import Finding
-from frcnn.data.image import conversion, decode_errors
+from frcnn.data.image import conversion
 from frcnn.data.sample import Dataset, Ints
 
 MANY_BOXES, MANY_PIXELS, LONG_SIDE = 1000, 50_000_000, 5
@@ -33,13 +34,12 @@ def check_background(dataset: Dataset, broken: set[str]) -> Iterator[Finding]:
             yield Finding("D11", "note", reason, str(dataset.picture_path(int(i))), 0, "kept as background")
 
 
-def check_decoding(dataset: Dataset, data: DataConfig) -> Iterator[Finding]:
-    """D13 by decoding every picture whose header could be read."""
-    paths = [dataset.picture_path(int(i)) for i in np.flatnonzero(dataset.pictures.sizes.all(1))]
+def check_decoding(dataset: Dataset, data: DataConfig, decoded: Decoded) -> Iterator[Finding]:
+    """D13 for pictures whose header could be read, and whose pixels cannot be decoded."""
     severity, action = unreadable_policy(data)
-    for path, reason in zip(paths, decode_errors(paths), strict=True):
-        if reason:
-            yield Finding("D13", severity, reason, str(path), 0, action)
+    for i in np.flatnonzero(dataset.pictures.sizes.all(1)):
+        if decoded.reasons[i]:
+            yield Finding("D13", severity, decoded.reasons[i], str(dataset.picture_path(int(i))), 0, action)
 
 
 def check_sizes(dataset: Dataset) -> Iterator[Finding]:

@@ -234,20 +234,6 @@ def read_headers(paths: Sequence[str | Path], upright: bool = True) -> list[Head
         return list(pool.map(partial(read_header, upright=upright), paths, chunksize=32))
 
 
-def decode_errors(paths: Sequence[str | Path]) -> list[str]:
-    """Decode every file completely, in threads; "" or the reason why it cannot be decoded, for each."""
-
-    def why(path: str | Path) -> str:
-        try:
-            read_image(path)
-        except DataError as error:
-            return str(error).removeprefix(f"{path}: ")
-        return ""
-
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        return list(pool.map(why, paths))
-
-
 def _describe(image: Image.Image, upright: bool) -> Header:
     source = getattr(image, "filename", "")
     orientation = _orientation(image, source)

@@ -20,6 +20,7 @@ import torch
 import torchvision
 
 import frcnn
+from frcnn.files import cache_folder
 from frcnn.model.detector import build_network
 from frcnn.weights.checkpoint import (
     Checkpoint,
@@ -104,14 +105,6 @@ def class_names(categories: Sequence[str]) -> tuple[str, ...]:
     return tuple(
         f"{HOLE} {number}" if name == HOLE else name for number, name in enumerate(categories) if number
     )
-
-
-def cache_folder() -> Path:
-    """Where fetched weights are kept: ``FRCNN_CACHE``, else ``frcnn`` in the user's cache folder."""
-    own = os.environ.get("FRCNN_CACHE")
-    if own:
-        return Path(own).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "frcnn"
 
 
 def in_cache(wanted: Published) -> bool:
