@@ -58,7 +58,8 @@ def test_a_folder_of_several_formats(tmp_path: Path) -> None:
         open_dataset(tmp_path)
     assert str(caught.value) == (
         f"{tmp_path}: may be Pascal VOC (*.xml) and COCO (*.json with images, annotations and categories); "
-        "say which one to read with --set data.format=voc or --set data.format=coco, or give the folder of one"
+        "say which one to read with --set data.format=voc or --set data.format=coco, or give the folder of "
+        "one"
     )
     data, found = read_dataset(tmp_path, config=DataConfig(format="voc"))
     assert data.classes == ("cat",) and data.format == "Pascal VOC"
