@@ -24,6 +24,7 @@ def evaluate(
     model: options.Model,
     data: options.Data,
     split: options.EvalSplit = None,
+    splits: options.Splits = None,
     protocol: options.Protocol = None,
     score: options.Floor = None,
     max_dets: options.MaxDets = None,
@@ -62,8 +63,8 @@ def evaluate(
             }
         ),
     )
-    split, splits, line = choose_split(model, data, split, config.data)
-    dataset, found = load_checked(data, split, config=config, splits=splits, absent="warn")
+    split, file, line = choose_split(model, data, split, config.data, splits)
+    dataset, found = load_checked(data, split, config=config, splits=file, absent="warn")
     print(found.summary(), *found.flag_lines(), line, sep="\n", file=sys.stderr)
     if proposals is not None:
         check_second_stage(config)
@@ -87,7 +88,7 @@ def evaluate(
 
 
 def choose_split(
-    model: Path, data: Path, split: str | None, config: DataConfig
+    model: Path, data: Path, split: str | None, config: DataConfig, splits: Path | None = None
 ) -> tuple[str | None, Path | None, str]:
     """Which pictures are measured: those a user names, else the ones that training has seen least of.
 
@@ -96,6 +97,7 @@ def choose_split(
         data: folder of the data set.
         split: that the user named, or None.
         config: how the data set is read.
+        splits: file of splits that the user named, or its run.
 
     Returns:
         The split, or None for all pictures; the run's ``splits.json`` where it belongs to this data set; and
@@ -107,6 +109,8 @@ def choose_split(
     from frcnn.data.open import read_dataset
     from frcnn.data.split import read_splits
 
+    if splits is not None:
+        return _named_splits(splits / "splits.json" if splits.is_dir() else splits, split)
     file = model / "splits.json"
     of_run: dict[str, list[str]] = read_splits(file) if file.is_file() else {}
     if split is not None and not of_run.get(split):
@@ -123,3 +127,16 @@ def choose_split(
     if of_run.get(split):
         return split, file, f"measured on split {split} of the run ({file})"
     return split, None, f"measured on split {split} of the data"
+
+
+def _named_splits(file: Path, split: str | None) -> tuple[str, Path, str]:
+    """What ``choose_split`` returns for a file of splits."""
+    from frcnn.data.sample import DataError
+    from frcnn.data.split import read_splits
+
+    names = read_splits(file)
+    chosen = split or next((name for name in (TEST, VAL) if names.get(name)), None)
+    if chosen is None or not names.get(chosen):
+        known = ", ".join(f"{name} ({len(members)})" for name, members in names.items()) or "none"
+        raise DataError(f"{file}: no pictures for split {chosen or 'val'}; name one of its splits: {known}")
+    return chosen, file, f"measured on split {chosen} of {file}"

@@ -179,6 +179,17 @@ TrainSplit = Annotated[str | None, _option("Split to train on.", "--train", "SPL
 ValSplit = Annotated[
     str | None, _option("Split to validate on, a share to hold out (0.2), or none.", metavar="SPLIT")
 ]
+GroupBy = Annotated[
+    str | None,
+    _option(
+        "Regular expression on paths: pictures with the same match are held out together.", metavar="REGEX"
+    ),
+]
+Folds = Annotated[int | None, _at_least(2, "Divide the pictures into so many parts, one of which validates.")]
+Fold = Annotated[int | None, _at_least(0, "Which of --folds validates, from 0.")]
+Splits = Annotated[
+    Path | None, _option("splits.json of a run (or the run), whose pictures are used.", metavar="FILE")
+]
 OneClass = Annotated[str | None, _option("Make all classes one of this name.", metavar="NAME")]
 BadBoxesOption = Annotated[
     BadBoxes | None, _option("Boxes without area, not finite or outside: stop, or leave them out.")

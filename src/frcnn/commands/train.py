@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,6 +33,10 @@ def train(
     lr: options.LearningRate = None,
     train_split: options.TrainSplit = None,
     val: options.ValSplit = None,
+    group_by: options.GroupBy = None,
+    folds: options.Folds = None,
+    fold: options.Fold = None,
+    splits: options.Splits = None,
     aug: options.Augment = None,
     tile: options.Tile = None,
     overlap: options.Overlap = None,
@@ -76,6 +81,9 @@ def train(
             "preprocess.overlap": overlap,
             "data.rename": one_class_rename(one_class),
             "data.on_bad_image": on_bad_image,
+            "data.group_by": None if group_by is None else json.dumps(group_by),
+            "data.folds": folds,
+            "data.fold": fold,
             "data.exif": exif,
             "data.dedupe": dedupe,
         }
@@ -97,6 +105,7 @@ def train(
         runs=out,
         train=train_split,
         val=val,
+        splits=splits,
         time=time,
         device=device,
         devices=devices,

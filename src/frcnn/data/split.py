@@ -2,13 +2,16 @@
 
 ``stratified`` follows Sechidis, Tsoumakas and Vlahavas, "On the stratification of multi-label data" (2011):
 the rarest class is dealt out first.
+
+Letters: n pictures, K classes.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,19 +29,26 @@ class TrainVal:
 
     Attributes:
         train: a split of the data set; ``auto``: "train" if there is one, else "trainval", else all pictures.
-        val: a split; ``none``: no validation; ``auto``: "val" if there is one that shares no picture with the
-            training pictures, else ``share`` of them is held out.
+        val: a split; ``none``: no validation; ``auto``: one of ``folds`` where there are any, else "val" if
+            there is one that shares no picture with the training pictures, else ``share`` of these is held
+            out.
         share: part that is held out, 0 to 1; 0: no validation.
         seed: decides which pictures are held out.
+        group_by: regular expression on paths; pictures of one group (``groups``) are held out together.
+        folds: parts of the training pictures; 0: none.
+        fold: which of them validates, from 0.
     """
 
     train: str = AUTO
     val: str = AUTO
     share: float = 0.2
     seed: int = 0
+    group_by: str = ""
+    folds: int = 0
+    fold: int = 0
 
 
-def stratified(present: Bools, share: float, seed: int = 0) -> tuple[Ints, Ints]:
+def stratified(present: Bools, share: float, seed: int = 0, groups: Ints | None = None) -> tuple[Ints, Ints]:
     """Divide pictures so that each class has about the same share in both parts; the same for the same
     arguments.
 
@@ -47,34 +57,106 @@ def stratified(present: Bools, share: float, seed: int = 0) -> tuple[Ints, Ints]
         share: of the pictures, for the second part; at least one picture, if there are two, stays in each
             part.
         seed: breaks ties.
+        groups: (n,) numbers from 0; pictures of one number stay together, whatever that does to the shares.
 
     Returns:
         Sorted positions of the first and of the second part.
     """
-    count = len(present)
-    if count < 2 or share <= 0:
-        return np.arange(count), np.arange(0)
+    if share <= 0:
+        return np.arange(len(present)), np.arange(0)
+    part = _deal(present, (1 - share, share), seed, groups)
+    return np.flatnonzero(part == 0), np.flatnonzero(part == 1)
+
+
+def stratified_folds(present: Bools, count: int, seed: int = 0, groups: Ints | None = None) -> Ints:
+    """(n,) int64: which of ``count`` parts, as equal as can be in pictures and classes, a picture is in.
+
+    The arguments are those of ``stratified``; a part is empty only where there are fewer pictures (or groups)
+    than parts.
+    """
+    return _deal(present, (1 / count,) * count, seed, groups)
+
+
+def _deal(present: Bools, shares: Sequence[float], seed: int, groups: Ints | None) -> Ints:
+    """The part of every picture; whole groups are dealt, the rarest class first, to whom it lacks most."""
     # pictures without objects are one more class
-    present = np.concatenate([present, ~present.any(1, keepdims=True)], 1)
-    rng = np.random.default_rng(seed)
-    order = rng.permutation(count)
-    shares = np.asarray([1 - share, share])
-    wanted = shares[:, None] * present.sum(0)  # (2, K + 1): pictures of a class that a part still lacks
-    room = shares * count
+    shown = np.concatenate([present, ~present.any(1, keepdims=True)], 1).astype(np.int64)
+    groups = np.arange(len(present)) if groups is None else groups
+    count = int(groups.max(initial=-1)) + 1
+    if count < 2:
+        return np.zeros(len(present), np.int64)
+    counts = np.zeros((count, shown.shape[1]), np.int64)  # pictures of a group that show a class
+    np.add.at(counts, groups, shown)
+    sizes = np.bincount(groups, minlength=count)
+    order = np.random.default_rng(seed).permutation(count)
+    room = np.asarray(shares) * len(present)
+    wanted = np.asarray(shares)[:, None] * counts.sum(0)  # (parts, K + 1): what a part still lacks
     part = np.full(count, -1)
     while (part < 0).any():
-        left = present[part < 0].sum(0)
-        rarest = int(np.where(left > 0, left, count + 1).argmin())
-        for i in order[(part[order] < 0) & present[order, rarest]]:
-            lack, spare = wanted[:, rarest], room
-            chosen = int((lack[1], spare[1]) > (lack[0], spare[0]))  # on a tie the training pictures gain
+        left = counts[part < 0].sum(0)
+        rarest = int(np.where(left > 0, left, len(present) + 1).argmin())
+        members = order[(part[order] < 0) & (counts[order, rarest] > 0)]
+        for i in members[np.argsort(-counts[members, rarest], kind="stable")]:  # large groups first
+            # on a tie the first part gains
+            chosen = max(range(len(shares)), key=lambda p: (wanted[p, rarest], room[p]))
             part[i] = chosen
-            wanted[chosen, present[i]] -= 1
-            room[chosen] -= 1
-    for empty in (0, 1):
-        if not (part == empty).any():
-            part[order[0]] = empty
-    return np.flatnonzero(part == 0), np.flatnonzero(part == 1)
+            wanted[chosen] -= counts[i]
+            room[chosen] -= sizes[i]
+    if len(shares) == 2:
+        for empty in (0, 1):
+            if not (part == empty).any():
+                part[order[0]] = empty
+    return part[groups]
+
+
+def groups_of(paths: Iterable[str], pattern: str) -> tuple[Ints, Bools]:
+    """The groups that a regular expression makes of pictures.
+
+    Args:
+        paths: of n pictures, below the data set's folder.
+        pattern: searched in each; its first group, or else what it matches, is the group's name. A picture
+            in which it is not found is a group of its own.
+
+    Returns:
+        (n,) numbers from 0, in order of appearance; and (n,) bool, where it was found.
+
+    Raises:
+        DataError: when it is found in no picture, or is no regular expression.
+    """
+    try:
+        find = re.compile(pattern)
+    except re.error as error:
+        raise DataError(f"group_by {pattern!r} is not a regular expression ({error})") from None
+    numbers: dict[tuple[bool, str], int] = {}
+    groups: list[int] = []
+    found: list[bool] = []
+    for path in paths:
+        match = find.search(path)
+        name = path if match is None else (match[1] if find.groups and match[1] is not None else match[0])
+        found.append(match is not None)
+        groups.append(numbers.setdefault((match is not None, name), len(numbers)))
+    if groups and not any(found):
+        raise DataError(
+            f"group_by {pattern!r} is found in no path of a picture; one of them is {path!r}, from which "
+            "'^[^_]+' takes what stands before the first underscore"
+        )
+    return np.asarray(groups, np.int64), np.asarray(found, bool)
+
+
+def split_lines(dataset: Dataset, choice: TrainVal) -> list[str]:
+    """What there is to say about how pictures were held out: groups and folds."""
+    lines: list[str] = []
+    if choice.group_by:
+        groups, found = groups_of(dataset.pictures.paths, choice.group_by)
+        sizes = np.bincount(groups)
+        alone = int((~found).sum())
+        lines.append(
+            f"group-by {choice.group_by!r}: {len(groups)} pictures in {len(sizes)} groups, the largest of "
+            f"{sizes.max(initial=0)}; {alone} do not match, each of them a group of its own"
+        )
+    if choice.folds:
+        lines.append(f"fold {choice.fold} of 0 to {choice.folds - 1} validates (seed {choice.seed})")
+    return lines
 
 
 def choose_training(dataset: Dataset, choice: TrainVal) -> Dataset:
@@ -82,17 +164,24 @@ def choose_training(dataset: Dataset, choice: TrainVal) -> Dataset:
     result.
 
     Raises:
-        DataError: for a split that does not exist or is empty.
+        DataError: for a split that does not exist or is empty, and for groups or folds where nothing is held
+            out.
     """
     train = _train_indices(dataset, choice.train)
     val = np.arange(0)
-    if choice.val == AUTO:
-        known = dataset.splits.get("val", val)
-        if len(known) and not np.isin(known, train).any():
-            val = known
-        elif choice.share > 0:
-            first, second = stratified(dataset.subset(train).class_presence(), choice.share, choice.seed)
-            train, val = train[first], train[second]
+    known = dataset.splits.get("val", val)
+    held_out = choice.val == AUTO and (
+        choice.folds > 0 or not len(known) or bool(np.isin(known, train).any())
+    )
+    if not held_out and (choice.folds or choice.group_by):
+        what = f"folds {choice.folds}" if choice.folds else f"group_by {choice.group_by!r}"
+        named = choice.val if choice.val != AUTO else "val"
+        reason = "there is no validation" if named == NONE else f'split "{named}" validates'
+        raise DataError(f"{dataset.root}: {what} changes nothing, because {reason}; leave one of the two out")
+    if held_out:
+        train, val = _hold_out(dataset, train, choice)
+    elif choice.val == AUTO:
+        val = known
     elif choice.val != NONE:
         val = _not_empty(dataset, choice.val)
     used = np.union1d(train, val)
@@ -100,6 +189,21 @@ def choose_training(dataset: Dataset, choice: TrainVal) -> Dataset:
     if len(val):
         splits["val"] = np.searchsorted(used, val)
     return replace(dataset.subset(used), splits=splits)
+
+
+def _hold_out(dataset: Dataset, train: Ints, choice: TrainVal) -> tuple[Ints, Ints]:
+    """Part of the training pictures validates."""
+    part = dataset.subset(train)
+    groups = groups_of(part.pictures.paths, choice.group_by)[0] if choice.group_by else None
+    if not choice.folds:
+        first, second = stratified(part.class_presence(), choice.share, choice.seed, groups)
+        return train[first], train[second]
+    count = len(train) if groups is None else int(groups.max(initial=-1)) + 1
+    if count < choice.folds:
+        what = "pictures" if groups is None else f"groups of pictures (group_by {choice.group_by!r})"
+        raise DataError(f"{dataset.root}: {count} {what} do not make {choice.folds} folds; ask for fewer")
+    folds = stratified_folds(part.class_presence(), choice.folds, choice.seed, groups)
+    return train[folds != choice.fold], train[folds == choice.fold]
 
 
 def _train_indices(dataset: Dataset, name: str) -> Ints:
@@ -128,11 +232,15 @@ def _not_empty(dataset: Dataset, name: str) -> Ints:
     return indices
 
 
-def write_splits(path: str | Path, dataset: Dataset) -> None:
-    """Write the splits as JSON, replacing the file at once: picture names below the root, by split."""
+def write_splits(path: str | Path, dataset: Dataset, choice: Mapping[str, object] | None = None) -> None:
+    """Write the splits as JSON, replacing the file at once: picture names below the root, by split.
+
+    ``choice`` tells people how they were made (the values of a ``TrainVal``); nobody reads it again.
+    """
     content = {
         "format": 1,
         "data": dataset.name,
+        "choice": dict(choice or {}),
         "splits": {n: [dataset.pictures.paths[int(i)] for i in rows] for n, rows in dataset.splits.items()},
     }
     target = Path(path)

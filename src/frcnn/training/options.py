@@ -29,6 +29,7 @@ class TrainOptions:
         train: split to train on; None: "train", else "trainval", else all pictures.
         val: split to validate on, "none", or a share of the training pictures to hold out where the data set
             has no split "val"; None: "val" if there is one, else the configuration's share (``data.val``).
+        splits: ``splits.json`` of another run, or a file like it, whose pictures are used.
         time: "90s", "30m", "1h30m": fit the number of epochs to this much time, evaluation included.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
         devices: number of devices; more than one trains with DDP.
@@ -57,6 +58,7 @@ class TrainOptions:
     runs: str | Path = "runs"
     train: str | None = None
     val: str | float | None = None
+    splits: str | Path | None = None
     time: str | None = None
     device: str = "auto"
     devices: int = 1

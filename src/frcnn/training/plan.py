@@ -15,13 +15,14 @@ from frcnn.data.check import apply_policies, check_dataset, load_checked
 from frcnn.data.findings import CheckReport
 from frcnn.data.proposals import attach
 from frcnn.data.sample import DataError, Dataset
-from frcnn.data.split import AUTO, NONE, TrainVal, choose_training
+from frcnn.data.split import AUTO, NONE, TrainVal, choose_training, read_splits, with_splits
 from frcnn.data.tiles import tiled
 from frcnn.model.detector import Network, build_network
 from frcnn.model.proposer import CLASS
 from frcnn.predict import Detector
 from frcnn.recipes import recipe as named_recipe
 from frcnn.settings import from_dict, with_settings
+from frcnn.training.division import choose_pictures, held_out_share, splits_file
 from frcnn.training.options import TrainOptions
 from frcnn.training.stages import check_proposals, proposals_of, stages_to_freeze
 from frcnn.training.state import StateError, TrainState, differences, seed_everything
@@ -97,7 +98,7 @@ def resolve_config(recipe: str | None, options: TrainOptions, state: TrainState 
         "train.seed": options.seed,
         "train.compile": _compile_mode(options.compile),
         "data.bad_boxes": options.bad_boxes,
-        "data.val": _share(options.val),
+        "data.val": held_out_share(options.val),
         "backbone.weights": None if options.backbone_weights is None else str(options.backbone_weights),
     }
     if options.weights is not None and state is None:
@@ -132,6 +133,8 @@ def _check_options(options: TrainOptions, state: TrainState | None) -> None:
             f"time {options.time} and steps {options.steps} both say how long to train; "
             "leave one of the two out"
         )
+    if state is not None and options.splits is not None:
+        raise ValueError(f"a resumed run keeps its pictures; leave out --splits {options.splits}")
     if state is not None and options.rpn_weights is not None:
         raise ValueError(f"a resumed run keeps its weights; leave out --rpn-weights {options.rpn_weights}")
 
@@ -211,16 +214,19 @@ def choose_data(
         choice = TrainVal(**state.source["choice"])
         data = state.source["path"] if data is None else data
     else:
-        choice = _choice(options, config)
+        choice = choose_pictures(options, config)
     if data is None:
         raise DataError("no data: give the folder of a data set")
-    splits = None if run is None or not (run / "splits.json").exists() else run / "splits.json"
+    splits, choice = splits_file(options, run, choice)
     if isinstance(data, Dataset):
+        if splits is not None and run is None:
+            data = with_splits(data, read_splits(splits), splits)
         chosen = choose_training(data, choice)
         report = check_dataset(chosen, config)
         chosen = apply_policies(chosen, report, config)
     elif splits is not None:
-        again = replace(choice, train="train", val=NONE if choice.val == NONE else AUTO, share=0.0)
+        val = choice.val if choice.val in (NONE, "val") else AUTO
+        again = replace(choice, train="train", val=val, share=0.0, group_by="", folds=0)
         chosen, report = load_checked(data, again, config=config, splits=splits)
     else:
         chosen, report = load_checked(data, choice, config=config)
@@ -310,18 +316,3 @@ def _compile_mode(asked: str | bool | None) -> str | None:
     if isinstance(asked, bool):
         return "regional" if asked else "none"
     return asked
-
-
-def _share(val: str | float | None) -> float | None:
-    if val is None or isinstance(val, float | int):
-        return None if val is None else float(val)
-    try:
-        return float(val)
-    except ValueError:
-        return None
-
-
-def _choice(options: TrainOptions, config: Config) -> TrainVal:
-    named = isinstance(options.val, str) and _share(options.val) is None
-    val = str(options.val) if named else AUTO
-    return TrainVal(options.train or AUTO, val, config.data.val, config.train.seed)

@@ -15,7 +15,7 @@ import torch
 from frcnn.config import Config
 from frcnn.data.loader import Loader
 from frcnn.data.sample import Dataset
-from frcnn.data.split import write_splits
+from frcnn.data.split import TrainVal, split_lines, write_splits
 from frcnn.evaluation.report import Report
 from frcnn.model.compiled import check_compile
 from frcnn.model.detector import Network, build_network
@@ -195,6 +195,8 @@ def _announce(prepared: _Prepared, journal: Journal) -> None:
     if data.train.format:
         journal.say(f"data: {data.train.root} ({data.train.format})")
     journal.say("\n".join(announce.class_table(data.both.subset("train"), data.val)))
+    for line in split_lines(data.both, TrainVal(**data.source["choice"])):
+        journal.say(line)
     for line in announce.tile_lines(data.both.subset("train"), data.train, config):
         journal.say(line)
     frozen, pictures = announce.model_lines(network, config)
@@ -226,7 +228,7 @@ def _run(
     if state is None:
         folder = RunFolder.create(options.runs, options.name or config.recipe)
         folder.write("config.yaml", to_yaml(config))
-        write_splits(folder.path / "splits.json", data.both)
+        write_splits(folder.path / "splits.json", data.both, data.source["choice"])
     else:
         assert options.resume is not None
         folder = _folder_of(options.resume)
