@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Sequence
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -13,8 +15,10 @@ import typer
 
 from frcnn.commands import options
 from frcnn.commands.errors import CommandError
-from frcnn.commands.setup import choose_device
+from frcnn.commands.setup import DEFAULT_RECIPE, choose_device
 from frcnn.files import write_text
+from frcnn.recipes import recipe as named_recipe
+from frcnn.settings import with_settings
 
 ROUNDS = 7
 LEAST_SIDE = 32
@@ -26,10 +30,13 @@ class Task(StrEnum):
     train = "train"
     infer = "infer"
     ops = "ops"
+    load = "load"
 
 
 def bench(
-    task: Annotated[Task | None, typer.Argument(help="Default: all three.", show_default=False)] = None,
+    task: Annotated[
+        Task | None, typer.Argument(help="Default: train, infer and ops.", show_default=False)
+    ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="At most so many; fewer where time is up.")] = ROUNDS,
     size: Annotated[
         str | None, typer.Option(metavar="HxW", help="Picture size; default: 320x426, to infer 800x1066.")
@@ -52,8 +59,16 @@ def bench(
     json_file: Annotated[
         str | None, typer.Option("--json", metavar="FILE", help="Write everything; - is stdout.")
     ] = None,
+    settings: options.Settings = None,
 ) -> None:
-    """Time our detectors and torchvision's in turn: same weights, same pictures, this machine."""
+    """Time our detectors and torchvision's in turn: same weights, same pictures, this machine; with "load",
+    where the time goes until a batch of --data is there.
+    """
+    if task is Task.load:
+        bench_loading(data, batch, settings or (), json_file)
+        return
+    if settings:
+        raise CommandError(f"--set {settings[0]} is for bench load; the other workloads are fixed", 2)
     chosen = parse_size(size)
     for path, what in ((data, "folder"), (weights, "file")):
         if path is not None and not path.exists():
@@ -85,6 +100,29 @@ def bench(
     if json_file is not None:
         write_text(json_file, text + "\n")
     show(report, Console(width=None if sys.stdout.isatty() else 160, highlight=False))
+
+
+def bench_loading(
+    data: Path | None, batch: int | None, settings: Sequence[str], json_file: str | None
+) -> None:
+    """Print where the time of loading goes, for the default recipe with ``settings``.
+
+    Raises:
+        CommandError: without a data set.
+    """
+    if data is None:
+        raise CommandError("bench load needs a data set, as in: frcnn bench load --data FOLDER", 2)
+    from frcnn.bench.loading import measure_loading
+
+    given = [] if batch is None else [f"train.batch={batch}"]
+    found = measure_loading(data, with_settings(named_recipe(DEFAULT_RECIPE), [*given, *settings]))
+    text = json.dumps(asdict(found), indent=1)
+    if json_file == "-":
+        typer.echo(text)
+        return
+    if json_file is not None:
+        write_text(json_file, text + "\n")
+    typer.echo("\n".join(found.lines()))
 
 
 def parse_size(text: str | None) -> tuple[int, int] | None:

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from frcnn.bench.loading import Loading, measure_loading
+from frcnn.cli import run
+from frcnn.data.sample import DataError
+from frcnn.recipes import recipe
+from frcnn.settings import with_settings
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    rows = ["path,x1,y1,x2,y2,class"]
+    for i in range(6):
+        pixels = np.random.default_rng(i).integers(0, 255, (120, 160, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{i}.jpg")
+        rows.append(f"{i}.jpg,10,10,60,70,thing")
+    (tmp_path / "boxes.csv").write_text("\n".join(rows) + "\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize("preset", ["none", "strong"])
+def test_the_parts_make_the_whole(data: Path, preset: str) -> None:
+    config = with_settings(
+        recipe("lite0-fpn"), [f"data.augment={preset}", "train.batch=2", "preprocess.min_size=64"]
+    )
+    found = measure_loading(data, config, pictures=8)
+    assert 4 <= found.pictures <= 8  # the last batch of a small set is smaller
+    parts = (found.decode, found.transform, found.resize, found.collate)
+    assert all(seconds > 0 for seconds in parts) and found.fed > 0
+    assert (found.data, found.size) == (data.name, 64)
+
+
+def test_lines() -> None:
+    lines = Loading(100, 0.5, 0.25, 0.2, 0.05, "x", 77.0, 320).lines()
+    assert lines[1].split() == ["decode", "5.00", "ms", "a", "picture", "50%"]
+    assert lines[5].split()[:2] == ["all", "10.00"] and "77.0 pictures a second" in lines[6]
+
+
+def test_the_command(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--data", str(data), "--batch", "2", "--set", "preprocess.min_size=64"]
+    assert run(["bench", "load", *words, "--json", str(tmp_path / "l.json")]) == 0
+    assert "a loader with one worker gives" in capsys.readouterr().out
+    assert json.loads((tmp_path / "l.json").read_text())["size"] == 64
+    assert run(["bench", "load"]) == 2
+    assert "bench load needs a data set" in capsys.readouterr().err
+    assert run(["bench", "ops", "--set", "data.flip=0"]) == 2
+    assert "is for bench load" in capsys.readouterr().err
+
+
+def test_no_data(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="the folder is empty"):
+        measure_loading(tmp_path, recipe("lite0-fpn"))
