@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from operator import attrgetter
+
 import pytest
 import torch
 import torchvision
@@ -62,6 +65,104 @@ def test_vgg16_has_the_papers_numbers() -> None:
     )
     assert (roi.positive_iou, roi.negative_iou, roi.box_weight, roi.beta) == (0.5, (0, 0.5), 10, 1)
     assert config.roi.gt_proposals == "exact"
+
+
+S0 = {
+    "detector": "rpn",
+    "preprocess.fixed_size": (800, 800),
+    "train.batch": 15,
+    "anchors.sizes": ((128, 256, 512),),
+    "rpn.objectness": "softmax",
+    "rpn.positive_iou": 0.7,
+    "rpn.negative_iou": 0.3,
+    "rpn.inside_only": True,
+    "rpn.batch_size": 256,
+    "rpn.positive_fraction": 0.5,
+    "rpn.box_loss": "smooth_l1",
+    "rpn.beta": 1,
+    "rpn.box_normaliser": "positives",
+    "rpn.box_weight": 10,
+    "backbone.freeze": 4,
+    "train.save_every": 5,
+}
+S1 = {
+    "anchors.rounding": "pyfrcnn",
+    "rpn.objectness": "softmax",
+    "rpn.channel_order": "grouped",
+    "rpn.inside_only": True,
+    "rpn.box_weight": 1,
+    "rpn.ignore_rule": "by_kind",
+    "rpn.ignore_wins": True,
+    "proposals.pre_nms_train": 12_000,
+    "proposals.post_nms_train": 300,
+    "proposals.post_nms_test": 300,
+    "proposals.min_size": 16,
+    "proposals.min_size_unit": "original",
+    "roi.pool": "roipool",
+    "roi.gt_proposals": "jittered",
+    "roi.negative_iou": (0.1, 0.5),
+    "roi.background_weight": "fg_over_bg",
+    "roi.target_mean": (0, 0, 0, 0),
+    "roi.target_std": (0.1, 0.1, 0.2, 0.2),
+    "roi.ignore_rule": "by_kind",
+    "roi.ignore_wins": True,
+}
+S2_FEATURES = {
+    "preprocess.min_size": 224,
+    "backbone.name": "regnetx_004_tv",
+    "backbone.levels": (2, 3, 4),
+    "fpn.channels": 64,
+    "fpn.extra_pool": False,
+}
+S2 = {
+    **S2_FEATURES,
+    "anchors.sizes": ((64,), (128,), (256,)),
+    "rpn.objectness": "sigmoid",
+    "rpn.depth": 2,
+    "rpn.output_kernel": 3,
+    "rpn.positive_iou": 0.6,
+    "rpn.negative_iou": 0.3,
+    "rpn.negative_at_edge": True,
+    "rpn.best_anchor": False,
+    "rpn.inside_only": False,
+    "rpn.sampling": "per_batch",
+    "rpn.batch_size": 16,
+    "rpn.box_loss": "l1",
+    "rpn.class_normaliser": "batch_size",
+    "rpn.box_normaliser": "batch_size",
+    "rpn.max_log_scale": math.log(28),
+    "proposals.pre_nms_train": 400,
+    "proposals.post_nms_train": 100,
+    "proposals.pre_nms_test": 400,
+    "proposals.post_nms_test": 100,
+    "proposals.post_nms_scope": "level",
+    "proposals.nms_iou": 0.7,
+    "roi.pool": "roialign",
+    "roi.aligned": True,
+    "roi.box_regression": "none",
+    "roi.positive_iou": 0.5,
+    "roi.positive_at_edge": False,
+    "roi.sampling": "per_batch",
+    "roi.batch_size": 32,
+    "roi.positive_fraction": 0.25,
+}
+FCOS = {
+    **S2_FEATURES,
+    "detector": "fcos",
+    "fcos.size_ranges": ((0, 64), (64, 128), (128, None)),
+    "fcos.box_loss": "l1",
+    "fcos.focal_alpha": 0.25,
+    "fcos.focal_gamma": 2,
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "numbers"),
+    [("rpn-vgg16", S0), ("vgg16-dontcare", S1), ("regnetx400mf-fpn", S2), ("fcos-regnetx400mf", FCOS)],
+)
+def test_reference_systems_have_their_numbers(name: str, numbers: dict[str, object]) -> None:
+    config = recipe(name)
+    assert {key: attrgetter(key)(config) for key in numbers} == numbers
 
 
 @pytest.mark.parametrize(("arch", "name"), ARCHITECTURES.items())

@@ -271,7 +271,7 @@ def slow(truth: Json, found: list[Json], category: int, level: int) -> tuple[lis
     values, recall = [], 0.0
     for i, score in enumerate(scores):
         left, right = (i + 1) / total, (i + 2) / total
-        if i < len(scores) - 1 and right - recall < recall - left - 1e-12:
+        if i < len(scores) - 1 and right - recall < recall - left:
             continue
         recall += 1 / 40
         tp = fp = 0

@@ -233,6 +233,12 @@ def test_background_counts_as_much_as_there_are_objects_for_it() -> None:
         objects, logits[:, :2], torch.zeros(1, 2, 3, 4), RoiConfig(background_weight="fg_over_bg")
     )
     torch.testing.assert_close(plain, same)
+    nothing = rois_of([3, 3], 3)  # no object: the background is learnt all the same
+    plain, _ = roi_losses(nothing, logits[:, :2], torch.zeros(1, 2, 3, 4), RoiConfig())
+    same, _ = roi_losses(
+        nothing, logits[:, :2], torch.zeros(1, 2, 3, 4), RoiConfig(background_weight="fg_over_bg")
+    )
+    torch.testing.assert_close(plain, same)
 
 
 def test_weights_of_single_coordinates() -> None:

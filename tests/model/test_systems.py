@@ -146,8 +146,13 @@ def test_an_ignored_place_teaches_nothing_about_classes(name: str) -> None:
         return
     assert trace.train_class_logits is not None
     gradient = torch.autograd.grad(losses.parts()[2], trace.train_class_logits)[0]
+    proposals = trace.train_proposals
+    assert proposals is not None
+    covered = lies_in(proposals.boxes, region[0]) & ~touches(proposals.boxes, targets) & proposals.valid
+    assert covered.any(), "there are RoIs in the region to draw from"
     covered = lies_in(trace.rois.boxes, region[0]) & ~touches(trace.rois.boxes, targets)
-    assert gradient[covered].eq(0).all() and gradient[~covered].ne(0).any()
+    assert not (covered & trace.rois.valid).any(), "and none of them is drawn"
+    assert gradient[~trace.rois.valid].eq(0).all() and gradient[trace.rois.valid].ne(0).any()
 
 
 def lies_in(boxes: Tensor, region: tuple[float, ...]) -> Tensor:

@@ -59,7 +59,7 @@ class RoiConfig(Section):
     class_weights: tuple[Factor, ...] = ()
     """Of the classes in their order, background last, in the classification loss; none: all equal."""
     background_weight: Literal["fixed", "fg_over_bg"] = "fixed"
-    """``fg_over_bg``: background counts as much as there are objects for each background RoI drawn (S1)."""
+    """``fg_over_bg``: all background RoIs drawn together count as much as all foreground ones (S1)."""
     box_loss: BoxLoss = "smooth_l1"
     beta: float = Field(1 / 9, ge=0)
     box_normaliser: Normaliser = "sampled"

@@ -235,11 +235,13 @@ def thresholds(scores: Sequence[float], total: int) -> list[int]:
     Score i stands for the recall (i + 1) / total. The last one is always taken.
     """
     chosen: list[int] = []
+    wanted = 0.0
     for i in range(len(scores)):
-        # compared in whole numbers: recalls times 40 * total
-        here, after, wanted = STEPS * (i + 1), STEPS * (i + 2), len(chosen) * total
+        # in doubles and by adding up, as the devkit counts: where two scores are equally near, rounding decides
+        here, after = (i + 1) / total, (i + 2) / total
         if i + 1 == len(scores) or after - wanted >= wanted - here:
             chosen.append(i)
+            wanted += 1 / STEPS
     return chosen[: STEPS + 1]
 
 

@@ -149,8 +149,9 @@ def _class_weights(rois: RoiSamples, labels: Tensor, columns: int, config: RoiCo
         for k, weight in enumerate(config.class_weights):
             weights = torch.where(labels == k, weights * weight, weights)
     if config.background_weight == "fg_over_bg":
-        fg, bg = rois.foreground.sum(), (background & rois.valid).sum()
-        weights = torch.where(background, weights * (fg / bg.clamp(min=1)), weights)
+        # at least 1 to 1: without an object among them the background would teach nothing at all
+        fg, bg = rois.foreground.sum().clamp(min=1), (background & rois.valid).sum().clamp(min=1)
+        weights = torch.where(background, weights * (fg / bg), weights)
     return weights
 
 
