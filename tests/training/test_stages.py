@@ -15,6 +15,7 @@ import safetensors.torch
 import torch
 from tiny import PICTURES, tiny_config, write_voc
 
+from frcnn.cli import run as command
 from frcnn.config import Config
 from frcnn.data.open import open_dataset
 from frcnn.data.proposals import attach, read, write
@@ -279,6 +280,23 @@ def test_proposals_of_a_model_are_those_it_looks_at(voc: Path, model: Path) -> N
         assert 0 < len(boxes) <= detector.config.proposals.post_nms_test
 
 
+def test_the_command_line_writes_proposals_and_nothing_else(
+    voc: Path, tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "p.safetensors"
+    call = ["predict", str(model), str(voc / "JPEGImages"), "--proposals-out", str(out), "--device", "cpu"]
+    assert command([*call, "--score", "0.9", "--json", "--no-tables"]) == 2
+    assert "and nothing else; leave out --score, --json, --no-tables" in capsys.readouterr().err
+    assert not out.exists()
+    assert command(call) == 0
+    assert "proposals of 8 pictures written to" in capsys.readouterr().out
+    file, detector = read(out), Detector.load(model)
+    pictures = [Path(p) for p in file.paths]
+    assert sorted(pictures) == sorted((voc / "JPEGImages").glob("*.jpg"))
+    boxes, scores = next(detector.propose_each(pictures[0]))
+    assert np.allclose(file.of(0)[0], boxes, atol=1e-3) and np.allclose(file.of(0)[1], scores, atol=1e-5)
+
+
 # Proposals alone
 
 
@@ -352,6 +370,35 @@ def test_a_run_goes_on_to_a_later_step(voc: Path, tmp_path: Path) -> None:
     assert [r["step"] for r in rows(whole.folder)] == [r["step"] for r in rows(then.folder)]
     with pytest.raises(StateError, match="finished: 7 of 6 steps"):
         run(voc, tmp_path, resume=then.folder, steps=6)
+
+
+def test_a_run_that_went_on_without_validation_ends_with_its_last_weights(voc: Path, tmp_path: Path) -> None:
+    first = run(voc, tmp_path, tiny_config(), val="none", steps=2)
+    begun = weights(first.folder / "best.safetensors")
+    then = run(voc, tmp_path, resume=first.folder, steps=5)
+    best, last = weights(then.folder / "best.safetensors"), weights(then.folder / "last.safetensors")
+    assert all(torch.equal(v, last[k]) for k, v in best.items())
+    assert any(not torch.equal(v, begun[k]) for k, v in best.items())
+
+
+@pytest.mark.parametrize("option", ["weights", "backbone_weights", "rpn_weights"])
+def test_a_resumed_run_takes_no_other_weights(option: str, voc: Path, tmp_path: Path, model: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(voc, tmp_path, tiny_config(), name="cut", parts=stopped_at(7, tiny_config()))
+    flag = "--" + option.replace("_", "-")
+    with pytest.raises(ValueError, match=f"a resumed run keeps its weights; leave out {flag} "):
+        run(voc, tmp_path, resume=tmp_path / "cut", **{option: model})
+
+
+def test_an_rpn_on_random_features_and_idle_settings_are_noted(
+    voc: Path, tmp_path: Path, model: Path
+) -> None:
+    settings = ("train.parameters=last:2", "roi.gt_jitter=0.1")
+    result = run(voc, tmp_path, tiny_config(epochs=1), rpn_weights=model, settings=settings, val="none")
+    notes = (result.folder / "notes.txt").read_text()
+    assert "looks at a backbone with random weights, which it does not know" in notes
+    assert "only train.parameters=last:2 is trained, on random weights" in notes
+    assert "roi.gt_jitter has no effect: roi.gt_proposals is exact" in notes
 
 
 @pytest.mark.parametrize(

@@ -84,8 +84,16 @@ def predict(
     """Find objects in pictures: annotated copies, tables, and labels for annotation tools."""
     paths = find_pictures(inputs, out)
     if proposals_out is not None:
-        if tile:
-            raise CommandError(f"--proposals-out writes those of whole pictures; leave out --tile {tile}", 2)
+        beside = {"--tile": tile, "--overlap": overlap, "--score": score, "--max-dets": max_dets}
+        beside |= {"--save-as": save_as, "--compile": compiled, "--json": as_json}
+        beside |= {"--no-pictures": not pictures, "--no-tables": not tables}
+        given = [flag for flag, value in beside.items() if value not in (None, False)]
+        if given:
+            raise CommandError(
+                "--proposals-out writes the proposals of whole pictures and nothing else; leave out "
+                + ", ".join(given),
+                2,
+            )
         kind = None if precision is None else precision.value
         write_proposals(model, paths, proposals_out, choose_device(device), kind)
         return

@@ -135,8 +135,11 @@ def _check_options(options: TrainOptions, state: TrainState | None) -> None:
         )
     if state is not None and options.splits is not None:
         raise ValueError(f"a resumed run keeps its pictures; leave out --splits {options.splits}")
-    if state is not None and options.rpn_weights is not None:
-        raise ValueError(f"a resumed run keeps its weights; leave out --rpn-weights {options.rpn_weights}")
+    if state is not None:
+        given = {"--weights": options.weights, "--backbone-weights": options.backbone_weights}
+        for flag, file in {**given, "--rpn-weights": options.rpn_weights}.items():
+            if file is not None:
+                raise ValueError(f"a resumed run keeps its weights; leave out {flag} {file}")
 
 
 def _with_norm_of(config: Config, weights: str | Path) -> Config:

@@ -252,11 +252,14 @@ def _run(
         "precision": prepared.precision.format,
     }
     folder.write_json("run.json", facts)
-    return _finish(folder, options, keeper.best_report, journal)
+    validated = data.val is not None and folder.best.exists()
+    return _finish(folder, options, keeper.best_report, journal, validated)
 
 
-def _finish(folder: RunFolder, options: TrainOptions, report: Report | None, journal: Journal) -> Run:
-    if not folder.best.exists():  # without validation the last weights are final
+def _finish(
+    folder: RunFolder, options: TrainOptions, report: Report | None, journal: Journal, validated: bool
+) -> Run:
+    if not validated:  # the last weights are final, also where the run went on from an earlier end
         shutil.copyfile(folder.last, folder.path / ".best.tmp")
         (folder.path / ".best.tmp").replace(folder.best)
     detector = Detector.load(folder.best, options.parts)

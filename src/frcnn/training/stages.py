@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from frcnn.config import Config
+from frcnn.config.effect import without_effect
 from frcnn.data.proposals import ProposalFile, check_second_stage, read
 from frcnn.data.sample import Dataset
 from frcnn.training.options import TrainOptions
@@ -56,8 +57,8 @@ def proposals_of(options: TrainOptions, state: TrainState | None) -> ProposalFil
 
 
 def stage_notes(config: Config, train: Dataset, options: TrainOptions) -> list[str]:
-    """What a reader must know about stages that are not trained."""
-    notes: list[str] = []
+    """What a reader must know about stages that are not trained, and settings that nothing reads."""
+    notes = without_effect(config, options.settings)
     given = train.proposals
     if given is not None:
         notes.append(
@@ -68,5 +69,15 @@ def stage_notes(config: Config, train: Dataset, options: TrainOptions) -> list[s
     if "backbone" in config.train.freeze and fresh:
         notes.append(
             "the backbone is frozen with random weights; give --weights or --backbone-weights, or freeze less"
+        )
+    if fresh and options.rpn_weights is not None:
+        notes.append(
+            f"the RPN of {options.rpn_weights} looks at a backbone with random weights, which it does not "
+            "know; give --backbone-weights of the same file, too"
+        )
+    if fresh and config.train.parameters != "all":
+        notes.append(
+            f"only train.parameters={config.train.parameters} is trained, on random weights; "
+            "give --weights or --backbone-weights"
         )
     return notes
