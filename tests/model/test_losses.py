@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from small import targets_of
 
+from frcnn.boxes import ciou, decode_deltas, encode_deltas, giou
 from frcnn.config import RoiConfig, RpnConfig
 from frcnn.model.losses import LossInputs, default_losses, roi_counts, roi_losses, rpn_losses
 from frcnn.model.matching import match_anchors, match_rois
@@ -34,8 +35,9 @@ def samples_of(index: list[int], foreground: list[bool], valid: list[bool]) -> S
 
 @pytest.mark.parametrize("softmax", [False, True])
 @pytest.mark.parametrize("normaliser", ["sampled", "positives"])
-def test_nothing_sampled_gives_zero_loss_and_zero_gradient(softmax: bool, normaliser: str) -> None:
-    config = RpnConfig.model_validate({"box_normaliser": normaliser})
+@pytest.mark.parametrize("kind", ["smooth_l1", "l1", "giou", "ciou"])
+def test_nothing_sampled_gives_zero_loss_and_zero_gradient(softmax: bool, normaliser: str, kind: str) -> None:
+    config = RpnConfig.model_validate({"box_normaliser": normaliser, "box_loss": kind})
     for samples in (samples_of([], [], []), samples_of([0, 0], [False] * 2, [False] * 2)):
         rpn = rpn_output(1, 3, softmax)
         objectness, box = rpn_losses(rpn, samples, torch.zeros(*samples.index.shape, 4), config)
@@ -137,6 +139,25 @@ def test_giou_loss_is_zero_for_a_perfect_box_and_grows_outside() -> None:
     assert roi_losses(rois, torch.zeros(1, 1, 4), perfect, config)[1].item() == pytest.approx(0, abs=1e-5)
     far = roi_losses(rois, torch.zeros(1, 1, 4), perfect + torch.tensor([30.0, 0, 0, 0]), config)[1]
     assert 1 < far.item() < 2
+
+
+@pytest.mark.parametrize("kind", ["giou", "ciou"])
+def test_the_rpn_learns_boxes_by_their_overlap(kind: str) -> None:
+    config = RpnConfig.model_validate({"box_loss": kind, "box_normaliser": "positives", "box_weight": 2.0})
+    anchors = torch.tensor([[0.0, 0, 20, 20], [10, 10, 50, 30], [5, 40, 25, 60]])
+    truth = torch.tensor([[2.0, 1, 22, 25], [0, 0, 1, 1], [5, 38, 29, 62]])
+    deltas = torch.randn(1, 3, 4, generator=torch.Generator().manual_seed(3)).mul(0.3).requires_grad_()
+    rpn = RpnOutput(torch.zeros(1, 3), deltas, anchors, (3,))
+    samples = samples_of([2, 0, 1, 0], [True, True, False, False], [True, True, True, False])
+    targets = encode_deltas(anchors, truth)[None, [2, 0, 1, 0]]
+    _, box = rpn_losses(rpn, samples, targets, config)
+    measure = giou if kind == "giou" else ciou
+    found = decode_deltas(anchors, deltas[0])
+    torch.testing.assert_close(box, 2 * (2 - measure(found[2], truth[2]) - measure(found[0], truth[0])) / 2)
+    box.backward()
+    assert deltas.grad is not None and deltas.grad[0, 1].eq(0).all() and deltas.grad[0, [0, 2]].ne(0).any()
+    perfect = replace(rpn, deltas=encode_deltas(anchors, truth)[None])
+    assert rpn_losses(perfect, samples, targets, config)[1].item() == pytest.approx(0, abs=1e-5)
 
 
 def test_normaliser_counts_over_the_whole_batch_not_per_image() -> None:

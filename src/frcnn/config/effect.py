@@ -35,15 +35,14 @@ def _idle(config: Config) -> dict[str, str]:
     idle["fcos."] = f"the detector is {config.detector}"
     if rpn.objectness == "sigmoid":
         idle["rpn.channel_order"] = "rpn.objectness sigmoid has one channel an anchor"
-    if rpn.box_loss == "l1":
-        idle["rpn.beta"] = "rpn.box_loss is l1"
+    for name, section in (("rpn", rpn), ("roi", roi)):
+        if section.box_loss != "smooth_l1":
+            idle[f"{name}.beta"] = f"{name}.box_loss is {section.box_loss}"
+        if section.box_loss in ("giou", "ciou"):
+            reason = f"{name}.box_loss {section.box_loss} looks at boxes, not at single deltas"
+            idle |= dict.fromkeys((f"{name}.inside_weights", f"{name}.outside_weights"), reason)
     if config.detector == "rpn":
         return {**idle, "roi.": "the detector is rpn, which has no second stage"}
-    if roi.box_loss != "smooth_l1":
-        idle["roi.beta"] = f"roi.box_loss is {roi.box_loss}"
-    if roi.box_loss in ("giou", "ciou"):
-        for name in ("inside_weights", "outside_weights"):
-            idle[f"roi.{name}"] = f"roi.box_loss {roi.box_loss} looks at boxes, not at single deltas"
     if roi.box_regression == "none":
         for name in ("beta", "box_normaliser", "delta_weights"):
             idle[f"roi.{name}"] = "roi.box_regression is none"

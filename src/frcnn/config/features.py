@@ -53,9 +53,11 @@ class AnchorConfig(Section):
     ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
     """Height / width."""
     rounding: Literal["none", "torchvision", "pyfrcnn"] = "none"
+    """Corners as they come, rounded as torchvision's, or with the whole sides of the paper's code (S1)."""
     centre: float = Field(0.5, ge=0, le=1)
     """Where in its cell an anchor is centred, as a share of the stride."""
     stride: Literal["declared", "from_padding"] = "declared"
+    """The backbone's own, or padded picture / map in whole pixels, as torchvision counts."""
 
     @model_validator(mode="after")
     def _not_empty(self) -> AnchorConfig:

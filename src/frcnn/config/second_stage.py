@@ -26,6 +26,7 @@ class RoiConfig(Section):
     """The second stage: pooling, head, training and post-processing."""
 
     pool: Literal["roialign", "roipool"] = "roialign"
+    """Bilinear samples (Mask R-CNN, section 3), or the largest value of whole cells (Fast R-CNN)."""
     pool_edges: Literal["round", "truncate"] = "round"
     """How ``roipool`` cuts boxes to whole cells: as torchvision's operator, or as reference system S3."""
     output_size: int = Field(7, gt=0)
@@ -61,8 +62,12 @@ class RoiConfig(Section):
     background_weight: Literal["fixed", "fg_over_bg"] = "fixed"
     """``fg_over_bg``: all background RoIs drawn together count as much as all foreground ones (S1)."""
     box_loss: BoxLoss = "smooth_l1"
+    """On deltas (``smooth_l1``: the paper, ``l1``), or on boxes (``giou``: Rezatofighi et al. 2019; ``ciou``:
+    Zheng et al. 2020)."""
     beta: float = Field(1 / 9, ge=0)
+    """Where smooth L1 turns from a square to a line: 1 in the paper, 1/9 in torchvision."""
     box_normaliser: Normaliser = "sampled"
+    """What the summed box loss is divided by: RoIs drawn (torchvision), or positives (S1)."""
     box_weight: float = Field(1.0, ge=0)
     inside_weights: Factors4 = (1.0, 1.0, 1.0, 1.0)
     outside_weights: Factors4 = (1.0, 1.0, 1.0, 1.0)

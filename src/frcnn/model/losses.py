@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from frcnn.boxes import ciou, giou
-from frcnn.config import Normaliser, RoiConfig, RpnConfig
+from frcnn.boxes import ciou, decode_deltas, giou
+from frcnn.config import BoxLoss, Normaliser, RoiConfig, RpnConfig
 from frcnn.model.cascade import RoiStage, stage_configs
 from frcnn.model.coding import decode_boxes
 from frcnn.structures import Losses, RoiCounts, RoiSamples, RpnOutput, Samples, TensorRecord
@@ -87,8 +87,16 @@ def rpn_losses(
         logits = rpn.objectness_logits.gather(1, samples.index)  # (N, S)
         each = F.binary_cross_entropy_with_logits(logits, foreground.float(), reduction="none")
     objectness = (each * valid).sum() / count
-    deltas = rpn.deltas.gather(1, samples.index[..., None].expand(-1, -1, 4))
-    each_box = _delta_loss(deltas, box_targets, config)  # (N, S)
+    index = samples.index[..., None].expand(-1, -1, 4)
+    deltas = rpn.deltas.gather(1, index)  # (N, S, 4)
+    if config.box_loss in ("giou", "ciou"):
+        boxes = rpn.anchors.expand(len(valid), -1, -1).gather(1, index)
+        weights, limit = config.delta_weights, config.max_log_scale
+        pred = decode_deltas(deltas, boxes, weights, limit)
+        each_box = _iou_loss(pred, decode_deltas(box_targets, boxes, weights, limit), config.box_loss)
+        each_box = torch.where(foreground, each_box, each_box * 0)
+    else:
+        each_box = _delta_loss(deltas, box_targets, config)  # (N, S)
     divisor = _divisor(config.box_normaliser, valid, foreground, asked)
     return objectness, config.box_weight * (each_box * foreground).sum() / divisor
 
@@ -119,7 +127,7 @@ def roi_losses(
     if config.box_loss in ("giou", "ciou"):
         pred = decode_boxes(rois.boxes, chosen, config)
         truth = decode_boxes(rois.boxes, rois.box_targets, config)
-        each_box = 1 - (giou if config.box_loss == "giou" else ciou)(pred, truth)
+        each_box = _iou_loss(pred, truth, config.box_loss)
     else:
         each_box = _delta_loss(chosen, rois.box_targets, config)
     asked = config.batch_size * len(rois.valid)
@@ -160,6 +168,11 @@ def _divisor(kind: Normaliser, valid: Tensor, foreground: Tensor, asked: int) ->
     if kind == "batch_size":
         return asked
     return (valid if kind == "sampled" else foreground).sum().clamp(min=1)
+
+
+def _iou_loss(pred: Tensor, truth: Tensor, kind: BoxLoss) -> Tensor:
+    """Of boxes (..., 4) -> one value a box."""
+    return 1 - (giou if kind == "giou" else ciou)(pred, truth)
 
 
 def _delta_loss(pred: Tensor, target: Tensor, config: RpnConfig | RoiConfig) -> Tensor:
