@@ -92,8 +92,8 @@ def rpn_losses(
     if config.box_loss in ("giou", "ciou"):
         boxes = rpn.anchors.expand(len(valid), -1, -1).gather(1, index)
         weights, limit = config.delta_weights, config.max_log_scale
-        pred = decode_deltas(deltas, boxes, weights, limit)
-        each_box = _iou_loss(pred, decode_deltas(box_targets, boxes, weights, limit), config.box_loss)
+        pred = decode_deltas(boxes, deltas, weights, limit)
+        each_box = _iou_loss(pred, decode_deltas(boxes, box_targets, weights, limit), config.box_loss)
         each_box = torch.where(foreground, each_box, each_box * 0)
     else:
         each_box = _delta_loss(deltas, box_targets, config)  # (N, S)
