@@ -67,6 +67,18 @@ def test_small_objects_are_warned_about(tmp_path: Path) -> None:
     assert anchor_lines(empty, network, config) == ("anchors: no object to compare them with", False)
 
 
+def test_anchors_of_which_none_is_inside_are_said(voc: Path) -> None:
+    config = tiny_config()
+    rpn = config.rpn.model_copy(update={"inside_only": True})
+    config = config.model_copy(update={"rpn": rpn})
+    network, data = FasterRCNN(config, 2), open_dataset(voc).subset("train")
+    assert "no anchor" not in anchor_lines(data, network, config)[0]
+    large = config.anchors.model_copy(update={"sizes": ((200, 240),) * 4, "ratios": (0.5, 1.0, 2.0)})
+    config = config.model_copy(update={"anchors": large})
+    line, warn = anchor_lines(data, FasterRCNN(config, 2), config)
+    assert warn and line.startswith("no anchor lies inside any picture") and "the smallest has 200 px" in line
+
+
 def test_what_is_frozen_is_said() -> None:
     config = tiny_config()
     network = FasterRCNN(config, 2)

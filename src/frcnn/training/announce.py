@@ -19,6 +19,7 @@ from frcnn.model.anchors import Anchors
 from frcnn.model.detector import Network
 from frcnn.model.norms import FrozenNorm
 from frcnn.model.points import Points
+from frcnn.model.preprocess import target_size
 from frcnn.model.stem import describe
 from frcnn.survey.coverage import LOW_IOU, best_anchor_iou, coverage
 from frcnn.survey.lines import coverage_text
@@ -158,6 +159,13 @@ def anchor_lines(train: Dataset, network: Network, config: Config) -> tuple[str,
     if isinstance(network.anchors, Points):
         return point_line(train, network.anchors, config)
     assert isinstance(network.anchors, Anchors)
+    if config.rpn.inside_only and not _an_anchor_fits(train, config):
+        smallest = min(size for level in config.anchors.sizes for size in level)
+        return (
+            f"no anchor lies inside any picture, and rpn.inside_only trains no other: the smallest has {smallest:g} "
+            "px; use larger pictures (--min-size), smaller anchors.sizes, or --set rpn.inside_only=false",
+            True,
+        )
     sizes = heights_widths(boxes)
     best = best_anchor_iou(sizes, network.anchors.config, network.anchors.strides)
     low, found = best < LOW_IOU, coverage(best, sizes, np.zeros(len(best), np.int64), ("all",))
@@ -174,6 +182,19 @@ def anchor_lines(train: Dataset, network: Network, config: Config) -> tuple[str,
             True,
         )
     return f"{text}; frcnn check DATA --anchors auto fits anchors to the data", True
+
+
+def _an_anchor_fits(train: Dataset, config: Config) -> bool:
+    """Whether one anchor shape is no larger than one of the resized pictures."""
+    shapes = [
+        (size * ratio**0.5, size / ratio**0.5)
+        for level in config.anchors.sizes
+        for size in level
+        for ratio in config.anchors.ratios
+    ]
+    originals = np.unique(train.pictures.sizes, axis=0).tolist()
+    pictures = {target_size(height, width, config.preprocess) for height, width in originals}
+    return any(h <= height and w <= width for h, w in shapes for height, width in pictures)
 
 
 def point_line(train: Dataset, points: Points, config: Config) -> tuple[str, bool]:
