@@ -101,6 +101,7 @@ def test_a_later_setting_wins_and_the_base_stays_as_it_was() -> None:
         ("anchors.sizes=[]", "at least one value for every level"),
         ("anchors.sizes=[[8], [8], [8], [8], [0]]", "must be above 0"),
         ("anchors.sizes=[[8], [8], [8], [8], [8, 9]]", "same number of sizes"),
+        ("rpn.first_level=5", "rpn.first_level 5 leaves none of the 5 levels"),
         ("fpn.channels=0", "anchors.sizes for 5 levels, the features have 4"),
         ("roi.pool=roipool", "works on a single level"),
         ("roi.pool=max", "roi.pool: input should be 'roialign' or 'roipool' (got 'max')"),

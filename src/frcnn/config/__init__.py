@@ -104,6 +104,11 @@ class Config(Section):
                     f"fcos.size_ranges for {len(self.fcos.size_ranges)} levels, the features have {levels}; "
                     "give a (low, high) for each"
                 )
+        elif not names:
+            raise ValueError(
+                f"rpn.first_level {self.rpn.first_level} leaves none of the {levels} levels of the features; "
+                "make it smaller"
+            )
         elif len(self.anchors.sizes) != len(names):
             raise ValueError(
                 f"anchors.sizes for {len(self.anchors.sizes)} levels, the features have {len(names)}: "

@@ -162,8 +162,9 @@ def anchor_lines(train: Dataset, network: Network, config: Config) -> tuple[str,
     if config.rpn.inside_only and not _an_anchor_fits(train, config):
         smallest = min(size for level in config.anchors.sizes for size in level)
         return (
-            f"no anchor lies inside any picture, and rpn.inside_only trains no other: the "
-            f"smallest has {smallest:g} px; use larger pictures (--min-size), smaller anchors.sizes, or --set rpn.inside_only=false",
+            "no anchor lies inside any picture, and rpn.inside_only trains no other: the smallest has "
+            f"{smallest:g} px; use larger pictures (--min-size), smaller anchors.sizes, or "
+            "--set rpn.inside_only=false",
             True,
         )
     sizes = heights_widths(boxes)
