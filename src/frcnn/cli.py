@@ -110,7 +110,7 @@ def describe(error: Exception) -> tuple[str, int]:
     if as_usage is not None:  # typer's own errors
         context: Any = getattr(error, "ctx", None)
         where = context.command_path if context is not None else "frcnn"
-        message = str(as_usage()).rstrip(". ").replace("\n", " ")
+        message = str(as_usage()).rstrip(". ").replace("\n", " ").replace("Value error, ", "")
         return (f"{message}; see {where} --help" if message else f"see {where} --help"), USAGE
     if isinstance(error, CommandError):
         return str(error), error.code

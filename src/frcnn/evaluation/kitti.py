@@ -237,7 +237,7 @@ def thresholds(scores: Sequence[float], total: int) -> list[int]:
     chosen: list[int] = []
     wanted = 0.0
     for i in range(len(scores)):
-        # in doubles and by adding up, as the devkit counts: where two scores are equally near, rounding decides
+        # in doubles and by adding up, as in the devkit: of two scores equally near, rounding chooses
         here, after = (i + 1) / total, (i + 2) / total
         if i + 1 == len(scores) or after - wanted >= wanted - here:
             chosen.append(i)
