@@ -126,8 +126,8 @@ def _write(source: Path, target: Path) -> None:
 
 
 def _link(picture: Path, place: Path) -> None:
-    """A link, or a copy where the system makes none."""
+    """A hard link, since links that lead out of a data set are refused; a copy on another file system."""
     try:
-        os.symlink(picture.resolve(), place)
+        os.link(picture.resolve(), place)
     except OSError:
         shutil.copyfile(picture, place)

@@ -178,3 +178,15 @@ def test_a_stated_size_that_no_picture_has(tmp_path: Path, kind: str) -> None:
     assert [(f.code, f.path) for f in found] == [("D16", str(file))] and "which no picture has" in found[
         0
     ].message
+
+
+def test_missing_pictures_behind_links_are_told_from_missing_ones(tmp_path: Path) -> None:
+    root, outside = tmp_path / "data", tmp_path / "other"
+    for kind in (root, outside):
+        kind.mkdir()
+        WRITERS["voc"](kind, PLAIN)
+    for place in sorted((root / "JPEGImages").iterdir()):
+        place.unlink()
+        place.symlink_to(outside / "JPEGImages" / place.name)
+    with pytest.raises(DataError, match=r"no pictures.*\n\d links lead out of it, the first .*data\.links=follow"):
+        open_dataset(root)

@@ -118,7 +118,9 @@ ALLOWED = {
     "model/anchors.py": {"cell_anchors"},  # cached for each padded size
     "model/buckets.py": {"padded_sizes"},  # on the host, before the run
     "model/network.py": {"detect"},  # after the graph: whether the candidate limit cost anything
-    "model/preprocess.py": {"pad_batch", "resize_image"},  # on the host, before the step
+    # on the host, before the step; to_uint8 for people
+    "model/preprocess.py": {"pad_batch", "resize_image", "to_uint8"},
+    "model/seams.py": {"_neighbours", "_suppressed"},  # on the host, after prediction
 }
 
 

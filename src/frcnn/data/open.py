@@ -68,9 +68,17 @@ def read_dataset(
         raise DataError(
             f"{path}: the folder is empty; give the folder that holds the pictures and annotations"
         )
-    kind, findings = choose_format(tree, config.format)
-    dataset, found = assemble(kind.read(tree), classes, config, absent)
-    return replace(dataset, format=kind.name), [*found, *findings, *_outward(tree)]
+    outward = _outward(tree)
+    try:
+        kind, findings = choose_format(tree, config.format)
+        dataset, found = assemble(kind.read(tree), classes, config, absent)
+    except DataError as error:
+        if not outward:
+            raise
+        # what is missing may be what was not followed
+        links = f"{len(outward)} links lead out of it, the first {outward[0]}; {outward[0].action}"
+        raise DataError(f"{error}\n{links}") from error
+    return replace(dataset, format=kind.name), [*found, *findings, *outward]
 
 
 def choose_format(tree: Tree, wanted: FormatChoice = "auto") -> tuple[Format, list[Finding]]:
