@@ -15,6 +15,11 @@ GOOD = {"a": Shot((CAT, DOG), noise=1), "b": Shot((DOG, CAT), noise=2)}
 TWICE = {**GOOD, "c": Shot((CAT, CAT, DOG), noise=3)}
 
 
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FRCNN_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
 @pytest.fixture
 def twice(tmp_path: Path) -> str:
     """A data set with a warning and no error."""
