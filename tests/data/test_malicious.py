@@ -188,5 +188,7 @@ def test_missing_pictures_behind_links_are_told_from_missing_ones(tmp_path: Path
     for place in sorted((root / "JPEGImages").iterdir()):
         place.unlink()
         place.symlink_to(outside / "JPEGImages" / place.name)
-    with pytest.raises(DataError, match=r"no pictures.*\n\d links lead out of it, the first .*data\.links=follow"):
+    with pytest.raises(
+        DataError, match=r"no pictures.*\n\d links lead out of it, the first .*data\.links=follow"
+    ):
         open_dataset(root)
