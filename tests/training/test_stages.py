@@ -285,7 +285,7 @@ def test_the_command_line_writes_proposals_and_nothing_else(
 ) -> None:
     out = tmp_path / "p.safetensors"
     call = ["predict", str(model), str(voc / "JPEGImages"), "--proposals-out", str(out), "--device", "cpu"]
-    assert command([*call, "--score", "0.9", "--json", "--no-tables"]) == 2
+    assert command([*call, "--score", "0", "--json", "--no-tables"]) == 2
     assert "and nothing else; leave out --score, --json, --no-tables" in capsys.readouterr().err
     assert not out.exists()
     assert command(call) == 0

@@ -84,10 +84,10 @@ def predict(
     """Find objects in pictures: annotated copies, tables, and labels for annotation tools."""
     paths = find_pictures(inputs, out)
     if proposals_out is not None:
-        beside = {"--tile": tile, "--overlap": overlap, "--score": score, "--max-dets": max_dets}
+        beside = {"--tile": tile or None, "--overlap": overlap, "--score": score, "--max-dets": max_dets}
         beside |= {"--save-as": save_as, "--compile": compiled, "--json": as_json}
         beside |= {"--no-pictures": not pictures, "--no-tables": not tables}
-        given = [flag for flag, value in beside.items() if value not in (None, False)]
+        given = [flag for flag, value in beside.items() if value is not None and value is not False]
         if given:
             raise CommandError(
                 "--proposals-out writes the proposals of whole pictures and nothing else; leave out "

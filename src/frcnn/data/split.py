@@ -126,7 +126,9 @@ def groups_of(paths: Iterable[str], pattern: str) -> tuple[Ints, Bools]:
     try:
         find = re.compile(pattern)
     except re.error as error:
-        raise DataError(f"group_by {pattern!r} is not a regular expression ({error})") from None
+        raise DataError(
+            f"group_by {pattern!r} is not a regular expression ({error}); give one such as '^[^_]+'"
+        ) from None
     numbers: dict[tuple[bool, str], int] = {}
     groups: list[int] = []
     found: list[bool] = []

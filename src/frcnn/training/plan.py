@@ -133,13 +133,14 @@ def _check_options(options: TrainOptions, state: TrainState | None) -> None:
             f"time {options.time} and steps {options.steps} both say how long to train; "
             "leave one of the two out"
         )
-    if state is not None and options.splits is not None:
+    if state is None:
+        return
+    if options.splits is not None:
         raise ValueError(f"a resumed run keeps its pictures; leave out --splits {options.splits}")
-    if state is not None:
-        given = {"--weights": options.weights, "--backbone-weights": options.backbone_weights}
-        for flag, file in {**given, "--rpn-weights": options.rpn_weights}.items():
-            if file is not None:
-                raise ValueError(f"a resumed run keeps its weights; leave out {flag} {file}")
+    given = {"--weights": options.weights, "--backbone-weights": options.backbone_weights}
+    for flag, file in {**given, "--rpn-weights": options.rpn_weights}.items():
+        if file is not None:
+            raise ValueError(f"a resumed run keeps its weights; leave out {flag} {file}")
 
 
 def _with_norm_of(config: Config, weights: str | Path) -> Config:
