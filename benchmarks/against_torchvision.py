@@ -77,8 +77,7 @@ def _run(bench: Bench, options: argparse.Namespace) -> None:
     else:
         rival_seeds = options.seeds if options.rival_seeds is None else options.rival_seeds
         chosen = None if options.rival is None else shlex.split(options.rival)
-        extra = shlex.split(options.ours)
-        plan = Plan(options.datasets, options.seeds, rival_seeds, chosen, extra, options.name)
+        plan = Plan(options.datasets, options.seeds, rival_seeds, chosen, options.ours or ("",), options.name)
         compare(bench, plan, options.out)
 
 
@@ -127,9 +126,10 @@ def _add_compare(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--rival", metavar="OPTIONS", help="default: the best of the tuning")
     verb.add_argument(
         "--ours",
-        default="",
+        action="append",
         metavar="OPTIONS",
-        help="as in --ours='--epochs 8'; default: none",
+        help="as in --ours='--epochs 8', or --ours='bccd: --epochs 8' for one data set; may be given many "
+        "times; default: the default recipe as it is",
     )
     verb.add_argument("--name", default="comparison", help="another name trains anew")
     verb.add_argument("--out", type=Path, default=out, help="default: benchmarks/results/DATE-accuracy.json")

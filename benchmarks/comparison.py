@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shlex
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from records import DONE, Entry, Records, machine, versions
-from sides import Bench, describe, ours, rival, split_seed
+from sides import DATASETS, Bench, describe, ours, rival, split_seed
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,8 @@ class Plan:
         seeds: of frcnn's runs.
         rival_seeds: of torchvision's.
         rival: settings for torchvision; None: the best of the tuning, for each data set.
-        ours: options of ``frcnn train``; none: the default recipe as it is.
+        ours: options of ``frcnn train``, each a setting of its own that is compared; ``""``: the default
+            recipe as it is. ``bccd: --epochs 6`` is one for that data set only.
         name: of the comparison; another name trains anew.
     """
 
@@ -110,8 +112,24 @@ class Plan:
     seeds: Sequence[int]
     rival_seeds: Sequence[int]
     rival: Sequence[str] | None = None
-    ours: Sequence[str] = ()
+    ours: Sequence[str] = ("",)
     name: str = "comparison"
+
+    def settings(self, dataset: str) -> list[list[str]]:
+        """Of frcnn's on one data set, as words.
+
+        Raises:
+            ValueError: when there are none.
+        """
+        of_one = [text.partition(":") for text in self.ours]
+        found = [
+            shlex.split(rest if colon and name in DATASETS else name + colon + rest)
+            for name, colon, rest in of_one
+            if name not in DATASETS or name == dataset
+        ]
+        if not found:
+            raise ValueError(f"{dataset}: --ours names settings of other data sets only; add one for it")
+        return found
 
 
 def compare(bench: Bench, plan: Plan, out: Path) -> Entry:
@@ -121,6 +139,7 @@ def compare(bench: Bench, plan: Plan, out: Path) -> Entry:
         ValueError: when torchvision was not tuned on a data set and no settings are given.
     """
     chosen = {dataset: _rival_settings(bench, plan, dataset) for dataset in plan.datasets}
+    mine = {dataset: plan.settings(dataset) for dataset in plan.datasets}
     runs: list[Entry] = []
     for seed in sorted({*plan.seeds, *plan.rival_seeds}):
         for dataset in plan.datasets:
@@ -128,8 +147,9 @@ def compare(bench: Bench, plan: Plan, out: Path) -> Entry:
                 settings = [*chosen[dataset], "--seed", str(seed)]
                 runs.append(rival(bench, dataset, settings, "trainval", "test", plan.name))
             if seed in plan.seeds:
-                settings = ["--seed", str(seed), *plan.ours]
-                runs.append(ours(bench, dataset, settings, "trainval", "test", plan.name))
+                for words in mine[dataset]:
+                    settings = ["--seed", str(seed), *words]
+                    runs.append(ours(bench, dataset, settings, "trainval", "test", plan.name))
     result: Entry = {
         "date": datetime.now(UTC).date().isoformat(),
         "machine": machine(),
@@ -152,20 +172,26 @@ def compare(bench: Bench, plan: Plan, out: Path) -> Entry:
 
 
 def summary(runs: Sequence[Mapping[str, Any]], dataset: str) -> Entry:
-    """Mean, least and highest of both sides on one data set, and how their times compare.
+    """Mean, least and highest of both sides on one data set, a block for every setting, and how their times
+    compare.
 
-    ``time_ratio`` is torchvision's median time over frcnn's; None where a side has no run.
+    ``time_ratio`` is torchvision's median time over that of a setting of frcnn's; None without torchvision.
     """
-    found: Entry = {}
-    for side in ("torchvision", "frcnn"):
-        mine = [run for run in runs if run["key"]["side"] == side and run["key"]["data"] == dataset]
-        if mine:
-            found[side] = {"runs": len(mine), "seeds": [run["seed"] for run in mine]}
-            found[side]["train_seconds"] = _spread([run["train_seconds"] for run in mine])
+    found: Entry = {"torchvision": [], "frcnn": []}
+    for side, blocks in found.items():
+        groups: dict[str, list[Mapping[str, Any]]] = {}
+        for run in runs:
+            if run["key"]["side"] == side and run["key"]["data"] == dataset:
+                groups.setdefault(" ".join(split_seed(run["key"]["settings"])[0]), []).append(run)
+        for settings, mine in groups.items():
+            block: Entry = {"settings": settings, "runs": len(mine), "seeds": [run["seed"] for run in mine]}
+            block["train_seconds"] = _spread([run["train_seconds"] for run in mine])
             for name in ("AP", "AP50"):
-                found[side][name] = _spread([run["metrics"].get(name) or 0.0 for run in mine])
-    both = [found[side]["train_seconds"]["median"] for side in ("torchvision", "frcnn") if side in found]
-    found["time_ratio"] = round(both[0] / both[1], 2) if len(both) == 2 else None
+                block[name] = _spread([run["metrics"].get(name) or 0.0 for run in mine])
+            blocks.append(block)
+    theirs = found["torchvision"][0]["train_seconds"]["median"] if found["torchvision"] else None
+    for block in found["frcnn"]:
+        block["time_ratio"] = theirs and round(theirs / block["train_seconds"]["median"], 2)
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,20 @@ def test_objects_on_seams_are_found_once(detector: Detector, monkeypatch: pytest
             assert results[0].size == SIZE
             assert len(results[1]) == 1, "a second picture keeps to itself"
     assert len(detector.predict(picture(), tile=100, max_dets=2)[0]) == 2
+
+
+def test_a_limit_that_is_reached_is_said(detector: Detector, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frcnn.predict, "detect", find)
+    one, empty = picture(), np.zeros((*SIZE, 3), np.uint8)
+    one[:, 100:] = 0  # the red rectangle alone
+    for tile, many in ((0, 3), (100, 3)):
+        limits = {1: [True, True, False], many: [True, False, False], many + 1: [False, False, False]}
+        for most, expected in limits.items():
+            results = detector.predict([picture(), one, empty], tile=tile, max_dets=most)
+            assert [r.capped for r in results] == expected, (tile, most)
+    low = replace(detector, config=detector.config.with_limits(1))
+    assert [r.capped for r in low.predict([picture(), empty], tile=100)] == [True, False]
+    assert detector.predict(one, tile=100, max_dets=1)[0][:0].capped, "a selection is of the same result"
 
 
 def test_pieces_are_the_pictures_own_pixels() -> None:

@@ -109,8 +109,11 @@ def convert(
     if to not in FORMATS:
         raise ValueError(f"unknown label format {to!r}; choose one of {', '.join(FORMATS)}")
     folder = Path(out)
-    _check_folder(folder, Path(data))
+    _check_folder(folder)
+    if Path(data).is_dir():
+        _check_apart(folder, Path(data))
     dataset = open_dataset(data, split, config=config)
+    _check_apart(folder, dataset.root)
     if split is not None:
         dataset = replace(dataset, splits={split: np.arange(len(dataset))})
     dataset, lost = _holdable(dataset, to)
@@ -122,11 +125,14 @@ def convert(
     return Conversion(dataset, to, folder, (*lost, *_lost_flags(dataset, to), *more))
 
 
-def _check_folder(folder: Path, data: Path) -> None:
+def _check_folder(folder: Path) -> None:
     if folder.is_dir() and any(folder.iterdir()):
         raise DataError(f"{folder}: is not empty; give a folder that is new or empty")
     if folder.exists() and not folder.is_dir():
         raise DataError(f"{folder}: is a file; give a folder that is new or empty")
+
+
+def _check_apart(folder: Path, data: Path) -> None:
     if folder.resolve().is_relative_to(data.resolve()):
         raise DataError(
             f"{folder}: lies inside the data set {data}, which would then hold two; give a folder outside"

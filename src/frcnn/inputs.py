@@ -94,7 +94,8 @@ def as_pixels(picture: Image.Image | np.ndarray | Tensor, how: Decoding = RGB) -
         ValueError: naming the shape, type or range that cannot be understood.
     """
     if isinstance(picture, Image.Image):
-        return to_channels(ImageOps.exif_transpose(picture) if how.upright else picture, how.channels)
+        turned = ImageOps.exif_transpose(picture) if how.upright else picture
+        return to_channels(turned, how.channels, how.bits)
     values = (
         picture.detach().cpu().permute(1, 2, 0).numpy()
         if isinstance(picture, Tensor)

@@ -240,19 +240,23 @@ class Detector:
         chosen = choose_precision(precision or self.config.eval.precision, self.device)
         spec = self.with_tiles(tile, overlap).config.preprocess
         pieces = cut_pictures(pictures, spec.tile, spec.overlap, Decoding.of(self.config))
+        most = self.config.max_dets if max_dets is None else max_dets
         tiles: list[Tile] = []
         while part := list(islice(pieces, step)):
             with torch.inference_mode(), chosen.autocast(self.device.type):
                 found = detect(self.model, self._batch([piece.part for piece in part]), limits).per_image()
             for piece, values in zip(part, found, strict=True):
                 result = Found(*(v.numpy() for v in values))
-                if piece.window is not None:
+                if piece.window is None:
+                    capped = len(result.scores) >= most
+                else:
                     tiles.append(Tile(piece.window, result))
                     if not piece.last:
                         continue
                     result = merge_pieces(tiles, seam_iou(self.config)).take(slice(max_dets))
+                    capped = max(len(found.scores) for found in (result, *(t.found for t in tiles))) >= most
                     tiles = []
-                yield self._result(pictures[piece.index], piece.picture, result)
+                yield replace(self._result(pictures[piece.index], piece.picture, result), capped=capped)
 
     def propose_each(
         self,

@@ -29,6 +29,8 @@ class Result:
         size: (height, width) of the picture, where it is known.
         picture: a picture that was given in memory (not copied); None where ``path`` leads to it.
         upright: whether the boxes are on the picture with its EXIF orientation applied (``data.exif``).
+        capped: whether there are as many detections as allowed (``max_dets``; of tiles: in one of them), so
+            that more may have been left out.
 
     Raises:
         ValueError: when the shapes do not fit each other or a label is not one of the classes.
@@ -42,6 +44,7 @@ class Result:
     size: tuple[int, int] | None = None
     picture: Image.Image | NDArray[np.uint8] | None = field(default=None, repr=False)
     upright: bool = True
+    capped: bool = False
 
     def __post_init__(self) -> None:
         boxes = np.asarray(self.boxes, np.float32)

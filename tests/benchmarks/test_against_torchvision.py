@@ -85,7 +85,7 @@ def test_a_whole_comparison(work: str, tmp_path: Path, capsys: pytest.CaptureFix
     runs = [(run["key"]["side"], run["seed"], run["measured"]["images"]) for run in result["runs"]]
     assert runs == [("torchvision", 3, 3), ("frcnn", 3, 3)]
     assert all(run["train_seconds"] > 0 and run["metrics"]["AP"] is not None for run in result["runs"])
-    assert result["summary"]["pennfudan"]["time_ratio"] > 0
+    assert result["summary"]["pennfudan"]["frcnn"][0]["time_ratio"] > 0
     assert str(tmp_path) not in Path(out).read_text(encoding="utf-8")
     capsys.readouterr()
     assert main(words) == 0 and capsys.readouterr().out.count("finished ") == 2

@@ -97,25 +97,38 @@ def test_tuning_sees_train_and_val_only(tmp_path: Path, called: list[str]) -> No
 
 
 def test_summary_of_no_runs() -> None:
-    assert summary([], "bccd") == {"time_ratio": None}
+    assert summary([], "bccd") == {"torchvision": [], "frcnn": []}
 
 
 def test_both_sides_in_turn_with_the_tuned_settings(tmp_path: Path, called: list[str]) -> None:
     bench, out = Bench(tmp_path, tmp_path), tmp_path / "results" / "x.json"
     bench.records.add(line("--lr 1 --seed 0", 0.5))
     bench.records.add(line("--lr 2 --seed 0", 0.6))
-    result = compare(bench, Plan(["bccd"], [0, 1], [0], ours=["--epochs", "9"], name="n"), out)
+    settings = ["--epochs 9", "pennfudan: --epochs 7", "bccd: --epochs 8"]
+    result = compare(bench, Plan(["bccd"], [0, 1], [0], ours=settings, name="n"), out)
     assert called == [
         "torchvision bccd --lr 2 --seed 0 trainval test n",
         "frcnn bccd --seed 0 --epochs 9 trainval test n",
+        "frcnn bccd --seed 0 --epochs 8 trainval test n",
         "frcnn bccd --seed 1 --epochs 9 trainval test n",
+        "frcnn bccd --seed 1 --epochs 8 trainval test n",
     ]
     written = json.loads(out.read_text())
-    assert written["summary"]["bccd"]["time_ratio"] == 5.0 and written["sessions"] == 1
-    ours = written["summary"]["bccd"]["frcnn"]
-    assert ours["runs"] == 2 and ours["AP"] == {"mean": 0.525, "median": 0.525, "min": 0.52, "max": 0.53}
+    assert written["sessions"] == 1
+    ours, other = written["summary"]["bccd"]["frcnn"]
+    assert (ours["settings"], other["settings"]) == ("--epochs 9", "--epochs 8")
+    assert ours["time_ratio"] == other["time_ratio"] == 5.0 and ours["seeds"] == [0, 1]
+    assert ours["runs"] == 2 and ours["AP"] == {"mean": 0.53, "median": 0.53, "min": 0.52, "max": 0.54}
     assert [row["ap"] for row in written["tuning"]["bccd"]] == [0.6, 0.5]
     assert {"date", "machine", "versions", "runs"} <= set(written) and result["runs"] == written["runs"]
+
+
+def test_settings_of_one_data_set() -> None:
+    plan = Plan(["bccd"], [0], [0], ours=["bccd: --epochs 3", "--set a.b={x: 1}"])
+    assert plan.settings("bccd") == [["--epochs", "3"], ["--set", "a.b={x:", "1}"]]
+    assert Plan(["bccd"], [0], [0]).settings("bccd") == [[]]
+    with pytest.raises(ValueError, match="pennfudan: --ours names settings of other data sets only"):
+        Plan(["pennfudan"], [0], [0], ours=["bccd: --epochs 3"]).settings("pennfudan")
 
 
 def test_comparison_without_tuning(tmp_path: Path, called: list[str]) -> None:

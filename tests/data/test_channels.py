@@ -9,7 +9,7 @@ from PIL import Image
 
 from frcnn.bands import Bands, to_array
 from frcnn.config import Config, PreprocessConfig
-from frcnn.data.channels import eight_bits, holds
+from frcnn.data.channels import AUTO, eight_bits, holds
 from frcnn.data.check import load_checked
 from frcnn.data.image import Decoding, image_size, read_header, read_image, read_pixels
 from frcnn.data.open import open_dataset
@@ -53,6 +53,30 @@ def test_channels_of_a_picture_are_scaled_together(tmp_path: Path) -> None:
     for name in ("a.npy", "a.tif"):
         found = to_array(read_pixels(tmp_path / name, None, Decoding(5))[0])
         assert found[0, 0].tolist() == [255, 62, 0, 0, 0]
+
+
+@pytest.mark.parametrize("file", ["a.npy", "a.png", "a.tif"])
+def test_a_stated_depth_scales_all_pictures_alike(tmp_path: Path, file: str) -> None:
+    path, dark = tmp_path / file, np.asarray([[0, 200, 256]], np.uint16)
+    np.save(path, dark) if file.endswith("npy") else Image.fromarray(dark).save(path)
+    for bits, expected in ((AUTO, [0, 50, 64]), (12, [0, 12, 16]), (16, [0, 1, 1])):
+        assert to_array(read_pixels(path, None, Decoding(bits=bits))[0])[0, :, 0].tolist() == expected
+        if file != "a.npy":
+            seen = read_picture(Image.open(path), Decoding(bits=bits))
+            assert to_array(seen.pixels)[0, :, 0].tolist() == expected
+    with pytest.raises(DataError, match=r"0 to 256, and preprocess.bits is 8 \(0 to 255\); use more bits"):
+        read_pixels(path, None, Decoding(bits=8))
+    chosen = with_settings(Config(), ["preprocess.bits=12"])
+    assert Decoding.of(chosen) == Decoding(bits=12) and Decoding.of(Config()) == Decoding()
+    with pytest.raises(ConfigError, match=r"preprocess\.bits"):
+        with_settings(Config(), ["preprocess.bits=11"])
+
+
+def test_eight_bits_and_floats_know_no_depth(tmp_path: Path) -> None:
+    assert eight_bits(np.asarray([[3, 200]], np.uint8), 16).tolist() == [[3, 200]]
+    assert eight_bits(np.asarray([[0.0, 1.0]]), 16).tolist() == [[0, 255]]
+    with pytest.raises(DataError, match="holds values from -1 to 5"):
+        eight_bits(np.asarray([[-1, 5]]), 16)
 
 
 @pytest.mark.parametrize(("mode", "channels"), [("RGBA", 4), ("CMYK", 4), ("LA", 2)])

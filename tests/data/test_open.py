@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from voc_files import devkit, picture, text, xml
 
@@ -69,6 +70,63 @@ def test_a_folder_of_several_formats(tmp_path: Path) -> None:
     assert open_dataset(tmp_path, config=DataConfig(format="coco")).format == "COCO"
     with pytest.raises(DataError, match="may be Pascal VOC"):
         open_dataset(tmp_path, config=DataConfig(format="yolo"))
+
+
+COCO = """{"images": [{"id": 1, "file_name": "%s.jpg"}], "categories": [{"id": 1, "name": "%s"}],
+"annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 9, 9]}]}"""
+
+
+@pytest.mark.parametrize(
+    ("file", "format", "classes", "names"),
+    [
+        ("one.json", "COCO", ("cow",), ["b.jpg"]),
+        ("annotations/two.json", "COCO", ("pig",), ["a.jpg"]),
+        ("one.csv", "CSV", ("hen",), ["b.jpg"]),
+        ("data.yaml", "YOLO", ("fox",), ["a.jpg", "b.jpg"]),
+        ("Other.YAML", "YOLO", ("owl",), ["b.jpg"]),
+        ("my.data", "YOLO", ("emu",), ["a.jpg"]),
+    ],
+)
+def test_the_file_that_describes_a_data_set_chooses_it(
+    tmp_path: Path, file: str, format: str, classes: tuple[str, ...], names: list[str]
+) -> None:
+    devkit(tmp_path, {"a": ONE, "b": ONE})
+    for name in names_of_pictures(tmp_path):
+        text(tmp_path / "labels" / f"{name}.txt", "0 0.5 0.5 0.5 0.5\n")
+    text(tmp_path / "one.json", COCO % ("b", "cow"))
+    text(tmp_path / "annotations/two.json", COCO % ("a", "pig"))
+    text(tmp_path / "one.csv", "path,x1,y1,x2,y2,class\nb.jpg,1,1,9,9,hen\n")
+    text(tmp_path / "two.csv", "path,x1,y1,x2,y2,class\na.jpg,1,1,9,9,ape\n")
+    text(tmp_path / "data.yaml", "names: [fox]\ntrain: JPEGImages\n")
+    text(tmp_path / "b.txt", "JPEGImages/b.jpg\n")
+    text(tmp_path / "Other.YAML", "names: [owl]\nval: b.txt\n")
+    text(tmp_path / "my.data", "train = a.txt\nnames = my.names\n")
+    text(tmp_path / "a.txt", "JPEGImages/a.jpg\n")
+    text(tmp_path / "my.names", "emu\n")
+    data = open_dataset(tmp_path / file)
+    assert (data.format, data.classes, data.root) == (format, classes, tmp_path)
+    assert [Path(data.pictures.paths[i]).name for i in np.flatnonzero(np.diff(data.objects.offsets))] == names
+
+
+def names_of_pictures(root: Path) -> list[str]:
+    return [p.stem for p in (root / "JPEGImages").glob("*.jpg")]
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "reason"),
+    [
+        ("x.json", "{}", r"is no COCO file \(.*\), or there are no pictures below .*; give the folder"),
+        ("x.yaml", "names: [x]\n", "is no YOLO file"),
+        ("x.csv", "a,b\n1,2\n", "is no CSV file"),
+        (".x.csv", "path,x1,y1,x2,y2,class\n", "hidden files, and links"),
+    ],
+)
+def test_a_file_that_describes_no_data_set(tmp_path: Path, file: str, content: str, reason: str) -> None:
+    picture(tmp_path / "a.jpg")
+    text(tmp_path / file, content)
+    with pytest.raises(DataError, match=reason) as caught:
+        open_dataset(tmp_path / file)
+    assert str(caught.value).startswith(f"{tmp_path / file}: ") and "\n" not in str(caught.value)
 
 
 def test_a_wanted_format_that_is_not_there_is_said(tmp_path: Path) -> None:

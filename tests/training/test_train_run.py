@@ -27,7 +27,8 @@ from frcnn.predict import Detector
 from frcnn.settings import load_yaml
 from frcnn.structures import Losses
 from frcnn.training.callbacks import Interrupt, Recorder
-from frcnn.training.plan import TrainData, choose_data, raise_limits
+from frcnn.training.pictures import TrainData, choose_data
+from frcnn.training.plan import raise_limits
 from frcnn.training.run import Run, train
 from frcnn.training.state import StateError, load_state
 from frcnn.training.watch import TrainingStopped

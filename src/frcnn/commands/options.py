@@ -98,7 +98,9 @@ def _overlap(text: str) -> typer.models.OptionInfo:
     return option
 
 
-Data = Annotated[Path, typer.Argument(help="Folder of the pictures and boxes.")]
+Data = Annotated[
+    Path, typer.Argument(help="Folder of the pictures and boxes, or the file that describes it (data.yaml).")
+]
 DataOrRun = Annotated[
     Path | None,
     typer.Argument(help="Folder of the pictures and boxes; not needed with --resume.", show_default=False),

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from frcnn.predict import Detector
     from frcnn.results import Result
 
+
 SHOWN = 5
-NO_LIMIT = 10**9
 USUAL_SCORE = 0.5
 """Of models without stored thresholds: every weak detection would be shown otherwise."""
 
@@ -40,6 +40,7 @@ class Tally:
     """What came out of a run over many pictures."""
 
     limit: int
+    tiled: bool = False
     pictures: int = 0
     empty: int = 0
     capped: int = 0
@@ -50,7 +51,7 @@ class Tally:
         """Count one result."""
         self.pictures += 1
         self.empty += not len(result)
-        self.capped += len(result) >= self.limit
+        self.capped += result.capped
         self.objects.update(result.names)
 
     def lines(self) -> list[str]:
@@ -60,7 +61,10 @@ class Tally:
         many = "picture" if self.pictures == 1 else "pictures"
         lines = [f"{self.pictures} {many}: {found}; {self.empty} without any"]
         if self.capped:
-            lines.append(f"max-dets ({self.limit}) reached in {self.capped} pictures; raise --max-dets")
+            where = f"{self.capped} pictures"
+            if self.tiled:
+                where += " or tiles of them"
+            lines.append(f"max-dets ({self.limit}) reached in {where}; raise --max-dets")
         return lines
 
 
@@ -84,6 +88,8 @@ def predict(
     """Find objects in pictures: annotated copies, tables, and labels for annotation tools."""
     paths = find_pictures(inputs, out)
     if proposals_out is not None:
+        if proposals_out.is_dir():
+            raise CommandError(f"--proposals-out {proposals_out}: is a folder; give the name of a file", 2)
         beside = {"--tile": tile or None, "--overlap": overlap, "--score": score, "--max-dets": max_dets}
         beside |= {"--save-as": save_as, "--compile": compiled, "--json": as_json}
         beside |= {"--no-pictures": not pictures, "--no-tables": not tables}
@@ -111,9 +117,8 @@ def predict(
             f"showing detections of score {score} and more; --score changes it",
             file=sys.stderr,
         )
-    tally = Tally(detector.config.max_dets if max_dets is None else max_dets)
-    if detector.config.preprocess.tile and max_dets is None:
-        tally.limit = NO_LIMIT  # the model's own is a tile's
+    limit = detector.config.max_dets if max_dets is None else max_dets
+    tally = Tally(limit, bool(detector.config.preprocess.tile))
     folders = [Path(text) for text in inputs]
     root = folders[0] if len(folders) == 1 and folders[0].is_dir() else None
     entries: list[dict[str, Any]] = []

@@ -80,6 +80,9 @@ class PreprocessConfig(Section):
     """(height, width): stretch every picture to exactly this instead."""
     channels: int = Field(3, ge=1, le=MOST_CHANNELS)
     """Of a picture: 3 is RGB, 1 gray, others are of arrays and TIFF files that hold so many."""
+    bits: Literal["auto", 8, 10, 12, 14, 16] = "auto"
+    """Of pictures with more than 8 bits: the depth of their camera or scanner, by which all are scaled alike.
+    ``auto``: of each picture the least that holds its largest value."""
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[Positive, ...] = (0.229, 0.224, 0.225)
     """Of every channel. Three numbers for another number of channels stand for their mean, once a channel."""

@@ -8,6 +8,8 @@ from pydantic import Field
 
 from frcnn.config.section import Precision, Section
 
+Stage = Literal["backbone", "rpn", "roi"]
+
 
 class TrainConfig(Section):
     """The schedule."""
@@ -22,7 +24,7 @@ class TrainConfig(Section):
     """Keep a model file of every so many epochs beside the best and the last; 0: none."""
     parameters: str = "all"
     """Which tensors the optimizer holds: ``all``, ``last:8`` for the last eight, or a pattern of names."""
-    freeze: tuple[Literal["backbone", "rpn", "roi"], ...] = ()
+    freeze: tuple[Stage, ...] = ()
     """Stages that keep their weights; with ``backbone`` also the pyramid."""
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
     lr: float = Field(0.02, gt=0)

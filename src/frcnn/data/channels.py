@@ -21,6 +21,8 @@ from frcnn.data.sample import DataError
 ARRAYS = ".npy"
 """The ending of files with an array, in any case."""
 _DEPTHS = (8, 10, 12, 14, 16)
+AUTO = 0
+"""Stands for the least depth that holds a picture's largest value."""
 _AS_STORED = {2: ("LA",), 4: ("RGBA", "CMYK", "RGBX")}
 
 
@@ -39,8 +41,8 @@ def array_size(path: str | Path) -> tuple[int, int, int]:
     return height, width, channels[0] if channels else 1
 
 
-def read_array(path: str | Path, channels: int | None) -> Pixels:
-    """An array as a picture of C channels; None: of as many as it has.
+def read_array(path: str | Path, channels: int | None, bits: int = AUTO) -> Pixels:
+    """An array as a picture of C channels; None: of as many as it has. ``bits`` as for ``eight_bits``.
 
     Raises:
         DataError, OSError, ValueError: when it is no picture, or has another number of channels.
@@ -50,11 +52,11 @@ def read_array(path: str | Path, channels: int | None) -> Pixels:
         values = values[:, :, None]
     found = values.shape[2]
     if channels is None or channels == found:
-        return from_array(eight_bits(values))
+        return from_array(eight_bits(values, bits, path))
     if found == 1 and channels == 3:
-        return from_array(np.repeat(eight_bits(values), 3, 2))
+        return from_array(np.repeat(eight_bits(values, bits, path), 3, 2))
     if found == 3 and channels == 1:
-        return Image.fromarray(eight_bits(values)).convert("L")
+        return Image.fromarray(eight_bits(values, bits, path)).convert("L")
     raise other_number(path, f"{found} channels", found, channels)
 
 
@@ -93,16 +95,18 @@ def other_number(path: str | Path, kind: str, found: int, channels: int) -> Data
     )
 
 
-def to_channels(image: Image.Image, channels: int, path: str | Path = "this picture") -> Pixels:
-    """A loaded picture as C channels; its orientation is not looked at.
+def to_channels(
+    image: Image.Image, channels: int, bits: int = AUTO, path: str | Path = "this picture"
+) -> Pixels:
+    """A loaded picture as C channels; its orientation is not looked at. ``bits`` as for ``eight_bits``.
 
     Raises:
-        DataError: for a picture that does not have so many, where C is neither 1 nor 3.
+        DataError: for a picture that does not have so many, where C is neither 1 nor 3, or has more bits.
     """
     if channels == 3:
-        return to_rgb(image)
+        return to_rgb(image, bits, path)
     if channels == 1:
-        return to_rgb(image).convert("L")
+        return to_rgb(image, bits, path).convert("L")
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
     if image.mode not in _AS_STORED.get(channels, ()):
@@ -111,11 +115,11 @@ def to_channels(image: Image.Image, channels: int, path: str | Path = "this pict
     return Bands(image.split())
 
 
-def stacked_pages(image: Image.Image, channels: int, path: str | Path) -> Pixels:
+def stacked_pages(image: Image.Image, channels: int, bits: int, path: str | Path) -> Pixels:
     """The first C pages of an open TIFF as the channels of one picture, scaled together.
 
     Raises:
-        DataError: when there are more or fewer, or they are not gray pictures of one size.
+        DataError: when there are more or fewer, or they are not gray pictures of one size, or have more bits.
     """
     count = int(getattr(image, "n_frames", 1))
     if count != channels:
@@ -130,16 +134,16 @@ def stacked_pages(image: Image.Image, channels: int, path: str | Path) -> Pixels
                 "channels must be gray and of one size"
             )
         pages.append(np.where(values, 255, 0).astype(np.uint8) if values.dtype == bool else values)
-    return from_array(eight_bits(np.stack(pages, 2)))
+    return from_array(eight_bits(np.stack(pages, 2), bits, path))
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image, bits: int = AUTO, path: str | Path = "this picture") -> Image.Image:
     """Any kind of picture as 8-bit RGB, by the rules of ``data/image.py``; it is not turned."""
     mode = image.mode
     if mode == "RGB":
         return image
     if mode.startswith("I") or mode == "F":
-        return Image.fromarray(eight_bits(np.asarray(image))).convert("RGB")
+        return Image.fromarray(eight_bits(np.asarray(image), bits, path)).convert("RGB")
     if mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
     elif mode in ("La", "RGBa"):  # premultiplied: divide by alpha before dropping it
@@ -147,14 +151,32 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def eight_bits(values: NDArray[np.generic]) -> NDArray[np.uint8]:
-    """Scale integers or floats to 0..255 as the head of ``data/image.py`` states; uint8 stays as it is."""
+def eight_bits(
+    values: NDArray[np.generic], bits: int = AUTO, path: str | Path = "this picture"
+) -> NDArray[np.uint8]:
+    """Scale integers or floats to 0..255 as the head of ``data/image.py`` states; uint8 stays as it is.
+
+    Args:
+        values: any shape.
+        bits: the depth by which integers are scaled; ``AUTO``: that of the picture.
+        path: for the message.
+
+    Raises:
+        DataError: when integers do not fit into ``bits``.
+    """
     if values.dtype == np.uint8:
         return values  # type: ignore[return-value]
     whole = values.dtype.kind in "iu"
     numbers = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
     low, high = float(numbers.min()), float(numbers.max())
-    if whole and 0 <= low and high < 2**16:
+    if whole and bits != AUTO:
+        if low < 0 or high >= 2**bits:
+            raise DataError(
+                f"{path}: holds values from {low:.0f} to {high:.0f}, and preprocess.bits is {bits} "
+                f"(0 to {2**bits - 1}); use more bits, or --set preprocess.bits=auto"
+            )
+        low, high = 0.0, float(2**bits - 1)
+    elif whole and 0 <= low and high < 2**16:
         low, high = 0.0, float(next(2**bits - 1 for bits in _DEPTHS if high < 2**bits))
     elif not whole and 0 <= low and high <= 255:
         low, high = 0.0, 1.0 if high <= 1 else 255.0

@@ -132,7 +132,7 @@ def check_dataset(
     else:
         findings += check_channels(dataset, config)
     findings += check_sizes(dataset)
-    findings += check_kinds(dataset, config.preprocess.channels)
+    findings += check_kinds(dataset, config.preprocess.channels, config.preprocess.bits)
     same = list(check_leaks(dataset))
     findings += same
     if decoded is not None:

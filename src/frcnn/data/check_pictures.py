@@ -84,7 +84,7 @@ def check_channels(dataset: Dataset, config: Config) -> Iterator[Finding]:
         yield Finding("D13", severity, message, str(dataset.picture_path(int(i))), 0, action)
 
 
-def check_kinds(dataset: Dataset, channels: int = 3) -> Iterator[Finding]:
+def check_kinds(dataset: Dataset, channels: int = 3, bits: int | str = "auto") -> Iterator[Finding]:
     """D15: pictures that are converted; a warning where the kinds are mixed."""
     modes = dataset.pictures.modes
     if channels not in (1, 3):
@@ -93,6 +93,8 @@ def check_kinds(dataset: Dataset, channels: int = 3) -> Iterator[Finding]:
     converted = f"converted to 8-bit {'gray' if channels == 1 else 'RGB'} in every command"
     for i in np.flatnonzero((modes != "RGB") & (modes != "")):
         place, action = str(dataset.picture_path(int(i))), converted
+        if str(modes[i]).startswith("I") and bits == "auto":
+            action += "; --set preprocess.bits=N scales all alike, N the camera's depth"
         yield Finding("D15", "warn" if mixed else "note", f"is {conversion(str(modes[i]))}", place, 0, action)
 
 

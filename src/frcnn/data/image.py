@@ -7,9 +7,10 @@ kinds of pictures:
 - gray is repeated to three channels; palettes are looked up; an alpha channel is dropped (the colours are
   kept as stored);
 - CMYK, YCbCr, LAB and HSV are converted by Pillow;
-- 16-bit and 32-bit integers are scaled by their bit depth, the smallest of 8, 10, 12, 14, 16 that holds the
-  picture's largest value: v / (2**bits - 1) * 255, rounded. Values below 0 or above 65535: the picture's own
-  least and greatest value become 0 and 255;
+- 16-bit and 32-bit integers are scaled by their bit depth: v / (2**bits - 1) * 255, rounded. It is
+  ``preprocess.bits``, and a picture with larger values is refused; or, if that is ``auto``, the smallest of
+  8, 10, 12, 14, 16 that holds the picture's largest value; then, of a picture with values below 0 or above
+  65535, its own least and greatest value become 0 and 255;
 - floats are scaled from 0..1 or, if larger, from 0..255; otherwise from the picture's own range. Values that
   are not finite become 0.
 
@@ -31,6 +32,7 @@ from frcnn.bands import Pixels, viewable
 from frcnn.config import Config
 from frcnn.data.channels import (
     ARRAYS,
+    AUTO,
     array_size,
     is_array,
     read_array,
@@ -67,15 +69,18 @@ class Decoding(NamedTuple):
     Attributes:
         channels: 1: gray; 3: RGB; others as ``data/channels.py`` says.
         upright: whether the EXIF orientation is applied.
+        bits: depth by which more than 8 bits are scaled; ``AUTO``: that of each picture.
     """
 
     channels: int = 3
     upright: bool = True
+    bits: int = AUTO
 
     @classmethod
     def of(cls, config: Config) -> Decoding:
         """What a configuration says."""
-        return cls(config.preprocess.channels, config.data.exif == "apply")
+        bits = config.preprocess.bits
+        return cls(config.preprocess.channels, config.data.exif == "apply", AUTO if bits == "auto" else bits)
 
 
 RGB = Decoding()
@@ -114,7 +119,7 @@ def conversion(mode: str) -> str:
     if mode in ("RGBA", "LA", "La", "PA", "RGBa", "RGBX"):
         return "with alpha channel, which is dropped"
     if mode.startswith("I"):
-        return "more than 8 bits, scaled by its bit depth (8, 10, 12, 14 or 16)"
+        return "more than 8 bits, scaled by its bit depth"
     if mode == "F":
         return "floating point, scaled from 0..1, 0..255 or its own range"
     return f"{mode}, converted to RGB"
@@ -136,7 +141,7 @@ def read_image(
     Raises:
         DataError: as ``read_pixels``.
     """
-    pixels, size = _read(path, at_least, None, upright)
+    pixels, size = _read(path, at_least, None, Decoding(upright=upright))
     return viewable(pixels), size
 
 
@@ -156,27 +161,27 @@ def read_pixels(
 
     Raises:
         DataError: naming the file and the reason, when it is missing, broken, truncated, too large, or has
-            another number of channels.
+            another number of channels or more bits.
     """
-    return _read(path, at_least, how.channels, how.upright)
+    return _read(path, at_least, how.channels, how)
 
 
 def _read(
-    path: str | Path, at_least: tuple[int, int] | None, channels: int | None, upright: bool
+    path: str | Path, at_least: tuple[int, int] | None, channels: int | None, how: Decoding
 ) -> tuple[Pixels, tuple[int, int]]:
     """``channels`` None: of an array as many as it has, else RGB."""
     try:
         if is_array(path):
-            return read_array(path, channels), array_size(path)[:2]
+            return read_array(path, channels, how.bits), array_size(path)[:2]
         with Image.open(path) as image:
-            head = _describe(image, upright)
+            head = _describe(image, how.upright)
             size = (head.height, head.width)
             if channels not in (None, 1, 3) and head.mode.endswith(" pages"):
-                return stacked_pages(image, channels or 0, path), size
+                return stacked_pages(image, channels or 0, how.bits, path), size
             if at_least is not None and image.format == "JPEG":
                 high, wide = at_least[::-1] if head.orientation in _SWAPPED else at_least
                 image.draft(image.mode, (max(wide, 1), max(high, 1)))
-            return to_channels(_loaded(image, upright), channels or 3, path), size
+            return to_channels(_loaded(image, how.upright), channels or 3, how.bits, path), size
     except DataError:
         raise
     except MemoryError:

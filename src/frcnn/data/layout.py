@@ -18,6 +18,8 @@ from frcnn.data.sample import DataError
 
 SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 """What folders and files of a split are called, lower case -> the split."""
+WHOLE = {".yaml": "yolo", ".yml": "yolo", ".data": "yolo", ".json": "coco", ".csv": "csv", ".tsv": "csv"}
+"""Endings of files that describe a whole data set, and the key of its format."""
 ANNOTATIONS = frozenset(".xml .json .txt .csv .yaml .yml .data .names".split())
 """Files with these endings may be annotations."""
 SMALL, LARGE = 100_000_000, 2_000_000_000
@@ -43,11 +45,13 @@ class Tree:
         root: the folder.
         files: plain files.
         outward: links to pictures, annotations and folders outside ``root``; they are not followed.
+        only: the one file that describes the data set, where it was named; "" where the folder was.
     """
 
     root: Path
     files: tuple[str, ...]
     outward: tuple[str, ...] = ()
+    only: str = ""
 
     @cached_property
     def pictures(self) -> tuple[str, ...]:
@@ -83,22 +87,32 @@ def scan(path: str | Path, links: str = "refuse") -> Tree:
     is no plain file.
 
     Args:
-        path: the folder, which may be a link itself.
+        path: the folder, which may be a link itself; or the file in it that describes the data set, such as
+            ``data.yaml``: then others of its kind are left out.
         links: ``refuse``: what is linked from outside the folder is listed as ``outward``; ``follow``: it is
             taken like the rest.
 
     Raises:
-        DataError: when it is missing, a file, or may not be read.
+        DataError: when it is missing, another file, or may not be read.
     """
-    root = Path(path)
+    root, only = Path(path), ""
     if not root.exists():
         parent = next((p for p in root.parents if p.is_dir()), Path())
         raise DataError(f"{path}: no such folder; {parent} exists, check the rest of the path")
     if not root.is_dir():
-        raise DataError(f"{path}: is a file; give the folder that holds the pictures and annotations")
+        if root.suffix.lower() not in WHOLE:
+            raise DataError(f"{path}: is a file; give the folder that holds the pictures and annotations")
+        given, root = root, root.parent
+        if root.name == "annotations":  # COCO's, beside the folders of pictures
+            root = root.parent
+        only = given.relative_to(root).as_posix()
     walk = _Walk(None if links == "follow" else os.path.realpath(root))
     walk.enter(root, "", frozenset())
-    return Tree(root, tuple(sorted(walk.files)), tuple(sorted(walk.outward)))
+    files = sorted(walk.files)
+    if only:
+        others = {ending for ending, kind in WHOLE.items() if kind == WHOLE[Path(only).suffix.lower()]}
+        files = [f for f in files if f == only or os.path.splitext(f)[1].lower() not in others]
+    return Tree(root, tuple(files), tuple(sorted(walk.outward)), only)
 
 
 class _Walk:

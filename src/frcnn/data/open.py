@@ -15,7 +15,7 @@ from frcnn.config.data import FormatChoice
 from frcnn.data import coco, csvfile, kitti, labelme, pennfudan, voc, yolo
 from frcnn.data.assemble import Reading, assemble
 from frcnn.data.findings import CheckReport, Finding, Severity
-from frcnn.data.layout import Tree, scan
+from frcnn.data.layout import WHOLE, Tree, scan
 from frcnn.data.sample import DataError, Dataset
 
 
@@ -50,7 +50,7 @@ def read_dataset(
     checked one.
 
     Args:
-        path: its folder.
+        path: its folder, or the file that describes it: ``data.yaml``, a COCO file, a table.
         classes: the class list; None: ``data.classes``, or the names of all annotations.
         config: how it is read; None: the defaults.
         absent: how grave a class is that is asked for and that the annotations do not have.
@@ -91,6 +91,8 @@ def choose_format(tree: Tree, wanted: FormatChoice = "auto") -> tuple[Format, li
     Raises:
         DataError: when it looks like none, or like several and none of them is wanted.
     """
+    if tree.only:
+        return _named(tree), []
     kinds = [kind for kind in FORMATS if kind.detects(tree)]
     chosen = [kind for kind in kinds if kind.key == wanted]
     if len(kinds) == 1 and not chosen and wanted != "auto":
@@ -122,6 +124,22 @@ def choose_format(tree: Tree, wanted: FormatChoice = "auto") -> tuple[Format, li
     )
 
 
+def _named(tree: Tree) -> Format:
+    """The format of the file that was given in place of a folder."""
+    place, ending = tree.root / tree.only, Path(tree.only).suffix.lower()
+    if tree.only not in tree.files:
+        raise DataError(
+            f"{place}: hidden files, and links that lead out of the folder, are not read; give another file"
+        )
+    kind = next(kind for kind in FORMATS if kind.key == WHOLE[ending])
+    if not kind.detects(replace(tree, files=(*tree.pictures, tree.only))):
+        raise DataError(
+            f"{place}: is no {kind.name} file ({kind.looks_like}), or there are no pictures below "
+            f"{tree.root}; give the folder that holds the pictures and annotations"
+        )
+    return kind
+
+
 def _outward(tree: Tree) -> list[Finding]:
     """Links that lead out of the data set, which are not followed."""
     action = "copy it here, make it a hard link, or allow such links with --set data.links=follow"
@@ -142,7 +160,8 @@ def open_dataset(
     """Open a data set for looking at it; boxes are as annotated, bad ones too.
 
     Args:
-        path: folder of a data set in a known format (found out by itself).
+        path: folder of a data set in a known format (found out by itself), or the file that describes it:
+            ``data.yaml``, a COCO file, a table.
         split: one of its splits; None: all pictures.
         classes: the class list; None: the sorted names of all annotations, whatever the split.
         config: policies; None: the defaults.

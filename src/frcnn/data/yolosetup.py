@@ -20,8 +20,8 @@ LISTS = {f"{word}.txt": split for word, split in SPLIT_NAMES.items()}
 LONGEST = 1_000_000
 """Bytes of a file with classes and splits: to understand YAML takes much longer than to read it."""
 IN_LABELS = re.compile(r"(?:^|/)labels/")
-_NAMES = re.compile(r"^(names|nc)\s*:", re.MULTILINE)
-_SPLIT = re.compile(r"^(train|val|valid|validation|test)\s*:", re.MULTILINE)
+_NAMES = re.compile(r"""(?:^|[{,]\s*)["']?(names|nc)["']?\s*:""", re.MULTILINE)
+_SPLIT = re.compile(r"""(?:^|[{,]\s*)["']?(train|val|valid|validation|test)["']?\s*:""", re.MULTILINE)
 _DATA = re.compile(r"^\s*(train|valid)\s*=", re.MULTILINE)
 
 

@@ -29,10 +29,9 @@ from frcnn.training.folder import RunFolder
 from frcnn.training.journal import Journal
 from frcnn.training.optim import Schedule
 from frcnn.training.options import TrainOptions, make_options
+from frcnn.training.pictures import TrainData, choose_data
 from frcnn.training.plan import (
-    TrainData,
     check_resumed,
-    choose_data,
     choose_device,
     raise_limits,
     resolve_config,

@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
+import difflib
+from typing import get_args
+
 from frcnn.config import Config
 from frcnn.config.effect import without_effect
+from frcnn.config.training import Stage
 from frcnn.data.proposals import ProposalFile, check_second_stage, read
 from frcnn.data.sample import Dataset
 from frcnn.training.options import TrainOptions
 from frcnn.training.state import StateError, TrainState
+
+STAGES: tuple[str, ...] = get_args(Stage)
 
 
 def stages_to_freeze(config: Config, options: TrainOptions) -> list[str] | None:
     """Stages that the options freeze; None leaves it to the configuration.
 
     Who learns from given proposals trains no region proposal network.
+
+    Raises:
+        ValueError: for an unknown stage.
     """
+    unknown = [name for name in options.freeze or () if name not in STAGES]
+    if unknown:
+        near = difflib.get_close_matches(unknown[0], STAGES, 1)
+        raise ValueError(
+            f"freeze: {', '.join(map(repr, unknown))} is no stage; "
+            + (f"did you mean {near[0]!r}? " if near else "")
+            + f"stages are {', '.join(STAGES)}"
+        )
     stages = list(config.train.freeze) if options.freeze is None else list(options.freeze)
     if options.proposals is not None:
         stages.append("rpn")
