@@ -39,8 +39,8 @@ from torchvision.transforms.functional import pil_to_tensor
 
 import frcnn
 from frcnn.config import BackboneConfig, Config, DataConfig, RoiConfig
-from frcnn.data.batching import Draw, EvalBatches, TrainBatches
 from frcnn.data.check import load_checked
+from frcnn.data.feed.batching import Draw, EvalBatches, TrainBatches
 from frcnn.data.sample import Dataset
 from frcnn.evaluation.report import Counts, Report, measure
 from frcnn.evaluation.run import ground_truth

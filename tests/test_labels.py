@@ -8,8 +8,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from frcnn.data.vocxml import from_one_based, parse
-from frcnn.data.yolotext import parse_labels
+from frcnn.data.formats.vocxml import from_one_based, parse
+from frcnn.data.formats.yolotext import parse_labels
 from frcnn.labels import (
     CocoTable,
     Labelled,

@@ -14,7 +14,7 @@ from test_tiles import dataset_of
 
 import frcnn.evaluation.collect
 import frcnn.predict
-from frcnn.data.tiles import tile_windows
+from frcnn.data.feed.tiles import tile_windows
 from frcnn.evaluation.run import evaluate
 from frcnn.inputs import cut_pictures
 from frcnn.predict import Detector

@@ -103,7 +103,7 @@ def test_files_of_the_house_exist() -> None:
 
 @pytest.mark.slow
 def test_the_quick_tour_runs_as_written(tmp_path: Path) -> None:
-    from frcnn.data.scenes import write_scenes
+    from frcnn.data.scenes.generate import write_scenes
 
     data = write_scenes(tmp_path / "scenes", {"train": 8, "val": 2, "test": 2})
     tour = README[README.index("## A quick tour") : README.index("## Recipes")]

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frcnn.config import DataConfig
-from frcnn.data.check_boxes import clip_to_pictures
+from frcnn.data.checks.boxes import clip_to_pictures
 from frcnn.data.open import open_dataset
 from frcnn.data.sample import Bools, DataError, Dataset
 from frcnn.files import write_text

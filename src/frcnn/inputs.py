@@ -12,9 +12,9 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from frcnn.bands import Pixels
-from frcnn.data.channels import to_channels
-from frcnn.data.image import RGB, Decoding, read_pixels
-from frcnn.data.tiles import tile_windows
+from frcnn.data.feed.tiles import tile_windows
+from frcnn.data.pictures.channels import to_channels
+from frcnn.data.pictures.image import RGB, Decoding, read_pixels
 from frcnn.structures import ImageBatch, Targets
 
 Picture: TypeAlias = "str | Path | Image.Image | np.ndarray | Tensor"

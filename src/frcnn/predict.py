@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from frcnn.bands import Bands, viewable
 from frcnn.config import Config
-from frcnn.data.image import Decoding
+from frcnn.data.pictures.image import Decoding
 from frcnn.inputs import Picture, Seen, as_list, collate_targets, cut_pictures, read_picture
 from frcnn.model.compiled import Mode, check_compile, compile_detector
 from frcnn.model.detector import Network, build_network, detect

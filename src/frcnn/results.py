@@ -93,7 +93,7 @@ class Result:
         Raises:
             ValueError: when there is neither a file nor a picture in memory.
         """
-        from frcnn.data.image import read_image
+        from frcnn.data.pictures.image import read_image
         from frcnn.drawing import annotate
 
         shown = image if image is not None else self.picture

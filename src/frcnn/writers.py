@@ -206,7 +206,7 @@ def _size(result: Result) -> tuple[int, int]:
     if result.size is not None:
         return result.size
     if result.path is not None:
-        from frcnn.data.image import image_size
+        from frcnn.data.pictures.image import image_size
 
         return image_size(result.path, result.upright)
     raise ValueError("labels need the size of the picture, and this result has neither a size nor a file")

@@ -20,8 +20,8 @@ from frcnn.bench.syncs import count_syncs
 from frcnn.bench.twins import ARCHITECTURE, make_twins
 from frcnn.bench.workload import Compilation, Contender, Workload
 from frcnn.config import PreprocessConfig
-from frcnn.data.scenes import write_scenes
-from frcnn.data.shapes import CLASSES
+from frcnn.data.scenes.generate import write_scenes
+from frcnn.data.scenes.shapes import CLASSES
 from frcnn.weights.checkpoint import CheckpointError
 
 CPU = torch.device("cpu")

@@ -16,7 +16,7 @@ from rival_options import training_options, training_words
 from torch import Tensor, nn
 
 from frcnn.config import BackboneConfig
-from frcnn.data.batching import Draw
+from frcnn.data.feed.batching import Draw
 from frcnn.model.backbones import Backbone
 
 

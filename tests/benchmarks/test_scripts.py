@@ -15,7 +15,7 @@ import torch
 import torchvision
 
 from frcnn.data.open import open_dataset
-from frcnn.data.scenes import write_scenes
+from frcnn.data.scenes.generate import write_scenes
 
 SCRIPTS = Path(__file__).parents[2] / "benchmarks"
 FEW = ["--steps", "2", "--device", "cpu", "--set", "roi.hidden=32", "--set", "roi.batch_size=16"]

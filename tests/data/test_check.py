@@ -14,8 +14,8 @@ from voc_files import Box, devkit, picture, text, xml
 
 from frcnn.config import Config
 from frcnn.data.check import apply_policies, check_dataset, load_checked
-from frcnn.data.check_boxes import resize_scales
-from frcnn.data.check_repeats import repeated_boxes
+from frcnn.data.checks.boxes import resize_scales
+from frcnn.data.checks.repeats import repeated_boxes
 from frcnn.data.findings import TITLES, CheckReport, Finding
 from frcnn.data.sample import DataError
 from frcnn.data.split import TrainVal

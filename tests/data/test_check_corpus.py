@@ -13,8 +13,8 @@ from PIL import Image
 
 from frcnn.config import Config
 from frcnn.data.check import load_checked
+from frcnn.data.checks.locate import locate
 from frcnn.data.findings import TITLES, CheckReport, Severity
-from frcnn.data.locate import locate
 from frcnn.data.sample import Dataset
 
 CAT: Box = ("cat", 5, 5, 30, 40)

@@ -8,10 +8,10 @@ from test_sample import make
 from voc_files import devkit
 
 from frcnn.config import Config, DataConfig
-from frcnn.data.assemble import Reading, Record, assemble
 from frcnn.data.check import load_checked
 from frcnn.data.findings import CheckReport
 from frcnn.data.flags import BOXES, Flag, policy, refuse_object, unused_rules, without_effect
+from frcnn.data.formats.assemble import Reading, Record, assemble
 from frcnn.data.sample import DataError
 from frcnn.settings import with_settings
 

@@ -12,7 +12,7 @@ from voc_files import picture, text
 
 from frcnn.config import DataConfig
 from frcnn.data.findings import Finding
-from frcnn.data.layout import LARGE, SMALL, read_bytes, scan
+from frcnn.data.formats.layout import LARGE, SMALL, read_bytes, scan
 from frcnn.data.open import open_dataset, read_dataset
 from frcnn.data.sample import DataError
 

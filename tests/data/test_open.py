@@ -8,7 +8,7 @@ import pytest
 from voc_files import devkit, picture, text, xml
 
 from frcnn.config import DataConfig
-from frcnn.data.layout import PictureIndex, scan, stem
+from frcnn.data.formats.layout import PictureIndex, scan, stem
 from frcnn.data.open import open_dataset, read_dataset
 from frcnn.data.sample import DataError
 

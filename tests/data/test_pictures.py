@@ -14,9 +14,9 @@ from PIL import Image, ImageCms, TiffImagePlugin
 from torch import Tensor
 
 from frcnn.config import Config
-from frcnn.data.image import Decoding, image_size, read_header, read_pixels
-from frcnn.data.loader import eval_loader, train_loader
+from frcnn.data.feed.loader import eval_loader, train_loader
 from frcnn.data.open import open_dataset
+from frcnn.data.pictures.image import Decoding, image_size, read_header, read_pixels
 from frcnn.data.sample import DataError
 from frcnn.inputs import read_picture
 from frcnn.model.preprocess import pad_batch, prepare, resize_image, target_size

@@ -10,7 +10,7 @@ import safetensors.numpy
 from PIL import Image
 
 from frcnn.config import Config
-from frcnn.data.loader import eval_loader, train_loader
+from frcnn.data.feed.loader import eval_loader, train_loader
 from frcnn.data.packed import Packed
 from frcnn.data.proposals import KEY, ProposalFile, attach, check_second_stage, match, read, write
 from frcnn.data.sample import DataError, Dataset, Objects, Pictures

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from frcnn.data.vocxml import from_one_based
+from frcnn.data.formats.vocxml import from_one_based
 from frcnn.evaluation.arrays import Found, Objects, from_json, pair_overlaps
 from frcnn.evaluation.voc import VocProtocol, evaluate, judge
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from frcnn.data.tiles import tile_windows
+from frcnn.data.feed.tiles import tile_windows
 from frcnn.model.seams import Found, Tile, merge_pieces, merge_tiles, seam_iou
 from frcnn.recipes import recipe
 

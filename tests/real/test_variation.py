@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from frcnn.config import PRESETS, Config
-from frcnn.data.loader import Batch, train_loader
+from frcnn.data.feed.loader import Batch, train_loader
+from frcnn.data.feed.tiles import tiled
 from frcnn.data.open import open_dataset
 from frcnn.data.sample import Dataset
-from frcnn.data.tiles import tiled
 from frcnn.model.preprocess import pad_batch, prepare
 from frcnn.recipes import recipe
 from frcnn.settings import with_settings

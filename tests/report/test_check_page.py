@@ -15,8 +15,8 @@ from PIL import Image
 
 from frcnn.config import Config
 from frcnn.data.check import load_checked
+from frcnn.data.checks.locate import Place, locate
 from frcnn.data.findings import CheckReport, Finding
-from frcnn.data.locate import Place, locate
 from frcnn.recipes import recipe
 from frcnn.report.bars import bar_chart
 from frcnn.report.check_page import in_turns, render

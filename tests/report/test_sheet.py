@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from frcnn.config import PreprocessConfig
-from frcnn.data.loader import Batch
+from frcnn.data.feed.loader import Batch
 from frcnn.drawing import class_color
 from frcnn.report.sheet import GROUND, HATCH, Shown, contact_sheet, shown_pictures
 from frcnn.structures import ImageBatch, Targets

@@ -10,7 +10,7 @@ from one_set import CLASSES, FLAGGED, HOLDS, PLAIN, WRITERS, Thing
 
 from frcnn.config import AnchorConfig, Config, DataConfig
 from frcnn.data.check import load_checked
-from frcnn.data.loader import Batch, train_loader
+from frcnn.data.feed.loader import Batch, train_loader
 from frcnn.data.split import TrainVal
 from frcnn.model.anchors import Anchors
 from frcnn.model.matching import match_anchors

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from frcnn.data.loader import Batch
+from frcnn.data.feed.loader import Batch
 from frcnn.structures import ImageBatch, Losses, Targets
 from frcnn.training.watch import INTERVAL, LossWatch, Seen, TrainingStopped
 

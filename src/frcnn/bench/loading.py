@@ -14,11 +14,11 @@ from torch import Tensor
 from frcnn.bands import Pixels
 from frcnn.config import Config, PreprocessConfig
 from frcnn.data.check import load_checked
-from frcnn.data.examples import Example, Examples, Failure, Size
-from frcnn.data.loader import Collate, Loader, train_loader
+from frcnn.data.feed.examples import Example, Examples, Failure, Size
+from frcnn.data.feed.loader import Collate, Loader, train_loader
+from frcnn.data.feed.tiles import tiled
 from frcnn.data.sample import DataError, Dataset, Sample
 from frcnn.data.split import TrainVal
-from frcnn.data.tiles import tiled
 from frcnn.model.preprocess import pad_batch, prepare
 from frcnn.settings import with_settings
 

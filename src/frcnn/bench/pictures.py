@@ -14,11 +14,11 @@ from PIL import Image
 
 from frcnn.bench.workload import Side, Workload
 from frcnn.config import PreprocessConfig
-from frcnn.data.image import read_image
 from frcnn.data.open import open_dataset
+from frcnn.data.pictures.image import read_image
 from frcnn.data.sample import DataError
-from frcnn.data.scenes import make_scene
-from frcnn.data.shapes import CLASSES
+from frcnn.data.scenes.generate import make_scene
+from frcnn.data.scenes.shapes import CLASSES
 from frcnn.model.preprocess import target_size
 
 SEED = 0

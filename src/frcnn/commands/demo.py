@@ -34,7 +34,7 @@ def demo(
     """Generate pictures, train on them, evaluate on others, write a report: under 5 minutes on 2 cores."""
     require_training()
     from frcnn.data.open import open_dataset
-    from frcnn.data.scenes import SPLITS, write_scenes
+    from frcnn.data.scenes.generate import SPLITS, write_scenes
     from frcnn.evaluation.run import evaluate
     from frcnn.training.run import train
 

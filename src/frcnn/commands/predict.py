@@ -199,7 +199,7 @@ def find_pictures(inputs: Sequence[str], out: Path | None = None) -> list[Path]:
     Raises:
         ValueError: for an input that leads to none.
     """
-    from frcnn.data.image import EXTENSIONS, NAMED
+    from frcnn.data.pictures.image import EXTENSIONS, NAMED
 
     found: dict[Path, None] = {}
     for text in inputs:
@@ -225,8 +225,8 @@ def find_pictures(inputs: Sequence[str], out: Path | None = None) -> list[Path]:
 
 def compile_for(detector: Detector, paths: Sequence[Path]) -> None:
     """Compile for the padded sizes that come most often when these files are taken in order."""
-    from frcnn.data.image import read_headers
-    from frcnn.data.tiles import tile_windows
+    from frcnn.data.feed.tiles import tile_windows
+    from frcnn.data.pictures.image import read_headers
     from frcnn.model.buckets import commonest, padded_sizes
 
     step = detector.config.eval.batch

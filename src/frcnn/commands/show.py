@@ -59,7 +59,7 @@ def show(
     )
     config = with_settings(config, [*common, *size_settings(config, min_size), *(settings or ())])
     from frcnn.data.check import load_checked
-    from frcnn.data.tiles import tiled
+    from frcnn.data.feed.tiles import tiled
     from frcnn.files import write_atomic
     from frcnn.report.sheet import contact_sheet
 
@@ -82,7 +82,7 @@ def show(
 
 def seen(dataset: Dataset, config: Config, count: int, seed: int) -> list[Shown]:
     """The first pictures of the first epochs, as the network sees them."""
-    from frcnn.data.loader import train_loader
+    from frcnn.data.feed.loader import train_loader
     from frcnn.model.preprocess import pad_batch, prepare
     from frcnn.report.sheet import shown_pictures
 

@@ -12,12 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from frcnn.config import Config
-from frcnn.data.check_boxes import check_boxes, clip_to_pictures, find_box_faults
-from frcnn.data.check_classes import check_names, check_split_contents
-from frcnn.data.check_counts import check_counts
-from frcnn.data.check_looks import check_looks
-from frcnn.data.check_masks import check_masks
-from frcnn.data.check_pictures import (
+from frcnn.data.checks.boxes import check_boxes, clip_to_pictures, find_box_faults
+from frcnn.data.checks.classes import check_names, check_split_contents
+from frcnn.data.checks.counts import check_counts
+from frcnn.data.checks.decoded import decode_all
+from frcnn.data.checks.files import (
     check_background,
     check_channels,
     check_decoding,
@@ -26,12 +25,13 @@ from frcnn.data.check_pictures import (
     check_leaks,
     check_sizes,
 )
-from frcnn.data.check_repeats import check_repeats, duplicates
-from frcnn.data.decoded import decode_all
+from frcnn.data.checks.looks import check_looks
+from frcnn.data.checks.masks import check_masks
+from frcnn.data.checks.repeats import check_repeats, duplicates
 from frcnn.data.findings import CheckReport, Finding, Severity
 from frcnn.data.flags import unused_rules
-from frcnn.data.image import Decoding
 from frcnn.data.open import pick_split, read_dataset, relevant
+from frcnn.data.pictures.image import Decoding
 from frcnn.data.sample import Bools, DataError, Dataset
 from frcnn.data.split import AUTO, NONE, TrainVal, choose_training, read_splits, with_splits
 

@@ -12,10 +12,10 @@ import numpy as np
 
 from frcnn.config import DataConfig
 from frcnn.config.data import FormatChoice
-from frcnn.data import coco, csvfile, kitti, labelme, pennfudan, voc, yolo
-from frcnn.data.assemble import Reading, assemble
 from frcnn.data.findings import CheckReport, Finding, Severity
-from frcnn.data.layout import WHOLE, Tree, scan
+from frcnn.data.formats import coco, csvfile, kitti, labelme, pennfudan, voc, yolo
+from frcnn.data.formats.assemble import Reading, assemble
+from frcnn.data.formats.layout import WHOLE, Tree, scan
 from frcnn.data.sample import DataError, Dataset
 
 

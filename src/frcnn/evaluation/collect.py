@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from frcnn.data.loader import Batch
+from frcnn.data.feed.loader import Batch
 from frcnn.evaluation.report import Counts
 from frcnn.model.detector import Network, detect
 from frcnn.model.postprocess import Limits
@@ -92,7 +92,7 @@ def collect_detections(
 
     Args:
         model: in any mode; it is put into evaluation mode for the run and back after it.
-        batches: of ``frcnn.data.loader.eval_loader``.
+        batches: of ``frcnn.data.feed.loader.eval_loader``.
         device: where the model is.
         precision: number format; None: as the surroundings have it.
         limits: other limits than the model's own for scores and the number of detections.

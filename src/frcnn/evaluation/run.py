@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from frcnn.config import Config
-from frcnn.data.loader import eval_loader
+from frcnn.data.feed.loader import eval_loader
+from frcnn.data.feed.tiles import picture_limit, tiled
 from frcnn.data.open import open_dataset
 from frcnn.data.sample import Dataset, did_you_mean
-from frcnn.data.tiles import picture_limit, tiled
 from frcnn.evaluation.collect import Progress, collect_detections
 from frcnn.evaluation.protocols import RECALL, choose_protocol, default_max_dets
 from frcnn.evaluation.report import Report, measure

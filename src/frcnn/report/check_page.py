@@ -12,8 +12,8 @@ from markupsafe import Markup
 
 import frcnn
 from frcnn.config import Config
+from frcnn.data.checks.locate import Place, locate
 from frcnn.data.findings import TITLES, CheckReport, Finding, group_action
-from frcnn.data.locate import Place, locate
 from frcnn.data.naming import shown_names
 from frcnn.data.sample import Dataset
 from frcnn.files import write_text

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from frcnn.config import PreprocessConfig
-from frcnn.data.loader import Batch
+from frcnn.data.feed.loader import Batch
 from frcnn.drawing import annotate
 from frcnn.model.preprocess import to_uint8
 

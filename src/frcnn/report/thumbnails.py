@@ -17,9 +17,9 @@ from markupsafe import Markup, escape
 from numpy.typing import NDArray
 from PIL import Image
 
+from frcnn.data.checks.locate import Place
 from frcnn.data.findings import Finding
-from frcnn.data.image import read_image
-from frcnn.data.locate import Place
+from frcnn.data.pictures.image import read_image
 from frcnn.data.sample import DataError, Dataset
 
 MAX_PICTURES = 180

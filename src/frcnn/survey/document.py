@@ -8,8 +8,8 @@ from typing import Any
 
 import frcnn
 from frcnn.config import Config
+from frcnn.data.checks.locate import Place, locate
 from frcnn.data.findings import TITLES, CheckReport
-from frcnn.data.locate import Place, locate
 from frcnn.data.naming import sources
 from frcnn.data.sample import Dataset
 from frcnn.survey.survey import Survey

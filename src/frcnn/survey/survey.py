@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from frcnn.config import AnchorConfig, Config
-from frcnn.data.check_boxes import clip_to_pictures, find_box_faults
+from frcnn.data.checks.boxes import clip_to_pictures, find_box_faults
 from frcnn.data.sample import Bools, Dataset
 from frcnn.model.anchors import Anchors
 from frcnn.model.detector import build_network

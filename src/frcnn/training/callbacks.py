@@ -13,7 +13,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 
-from frcnn.data.loader import Batch
+from frcnn.data.feed.loader import Batch
 from frcnn.training.journal import Journal
 from frcnn.training.keeper import Keeper
 from frcnn.training.lines import epoch_line, metric_name, validation_row, weighted_mean

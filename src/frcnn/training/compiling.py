@@ -6,8 +6,8 @@ from collections import Counter
 from itertools import chain, islice
 
 from frcnn.config import Config
-from frcnn.data.loader import Loader
-from frcnn.data.transforms import largest_scale
+from frcnn.data.feed.loader import Loader
+from frcnn.data.feed.transforms import largest_scale
 from frcnn.model.buckets import joined, padded_sizes
 from frcnn.model.compiled import compile_detector
 from frcnn.model.detector import Network

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from itertools import islice
 
 from frcnn.config import Config
-from frcnn.data.loader import Batch, Loader, eval_loader, train_loader
+from frcnn.data.feed.loader import Batch, Loader, eval_loader, train_loader
+from frcnn.data.feed.tiles import tiled
 from frcnn.data.sample import Dataset
-from frcnn.data.tiles import tiled
 from frcnn.model.preprocess import pad_batch, prepare
 
 

@@ -13,7 +13,7 @@ import torch
 from lightning.pytorch.plugins.precision import MixedPrecision
 from torch.multiprocessing import ProcessRaisedException
 
-from frcnn.data.loader import Loader
+from frcnn.data.feed.loader import Loader
 from frcnn.data.sample import DataError
 from frcnn.model.detector import Network
 from frcnn.training.callbacks import Interrupt, Interrupted, Recorder

@@ -18,9 +18,9 @@ from dataclasses import dataclass, replace
 import torch
 
 from frcnn.config import Config
-from frcnn.data.loader import Batch, Loader
+from frcnn.data.feed.loader import Batch, Loader
+from frcnn.data.feed.transforms import largest_scale
 from frcnn.data.sample import Dataset
-from frcnn.data.transforms import largest_scale
 from frcnn.model.detector import Network
 from frcnn.model.preprocess import target_size
 from frcnn.precision import Precision

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from frcnn.config import Config
-from frcnn.data.loader import Batch, Loader
+from frcnn.data.feed.loader import Batch, Loader
 from frcnn.data.sample import Dataset
 from frcnn.model.detector import Network
 from frcnn.precision import Precision

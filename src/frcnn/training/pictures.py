@@ -11,11 +11,11 @@ import numpy as np
 
 from frcnn.config import Config
 from frcnn.data.check import apply_policies, check_dataset, load_checked
+from frcnn.data.feed.tiles import tiled
 from frcnn.data.findings import CheckReport
 from frcnn.data.proposals import attach
 from frcnn.data.sample import DataError, Dataset
 from frcnn.data.split import AUTO, NONE, TrainVal, choose_training, read_splits, with_splits
-from frcnn.data.tiles import tiled
 from frcnn.model.proposer import CLASS
 from frcnn.training.division import choose_pictures, splits_file
 from frcnn.training.options import TrainOptions

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from frcnn.config import Config
-from frcnn.data.loader import Loader
+from frcnn.data.feed.loader import Loader
 from frcnn.data.sample import Dataset
 from frcnn.data.split import TrainVal, split_lines, write_splits
 from frcnn.evaluation.report import Report

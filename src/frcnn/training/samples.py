@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from frcnn.config import PreprocessConfig
-from frcnn.data.image import read_image
-from frcnn.data.loader import Batch
+from frcnn.data.feed.loader import Batch
+from frcnn.data.pictures.image import read_image
 from frcnn.drawing import annotate
 from frcnn.model.preprocess import to_uint8
 from frcnn.structures import Detections

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from frcnn.config import Config
-from frcnn.data.loader import Batch
+from frcnn.data.feed.loader import Batch
+from frcnn.data.feed.tiles import picture_limit
 from frcnn.data.sample import Dataset
-from frcnn.data.tiles import picture_limit
 from frcnn.evaluation.protocols import RECALL, choose_protocol
 from frcnn.evaluation.report import Counts, Report, measure
 from frcnn.evaluation.run import default_limits, ground_truth

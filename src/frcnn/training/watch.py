@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from frcnn.data.loader import Batch
+from frcnn.data.feed.loader import Batch
 from frcnn.structures import LossRecord, RoiCounts
 
 INTERVAL = 20

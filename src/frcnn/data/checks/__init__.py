@@ -1,0 +1,1 @@
+"""The single checks; ``data/check.py`` calls them."""

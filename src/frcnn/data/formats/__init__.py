@@ -1,0 +1,1 @@
+"""Readers: one file or two for each format, and what they have in common."""

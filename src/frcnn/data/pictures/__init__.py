@@ -1,0 +1,1 @@
+"""Picture files to pixels, the same way in every command."""
