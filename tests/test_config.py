@@ -62,6 +62,10 @@ def test_a_section_is_frozen() -> None:
         ("rpn.nms_iou=0.6", "proposals", "nms_iou", 0.6),
         ("model.rpn.nms_iou=0.6", "proposals", "nms_iou", 0.6),
         ("roi.aligned=true", "roi", "aligned", True),
+        ("data.classes=[]", "data", "classes", ()),
+        ("data.classes=person", "data", "classes", ("person",)),
+        ("data.classes=[person]", "data", "classes", ("person",)),
+        ("data.classes=[red cell, b]", "data", "classes", ("red cell", "b")),
     ],
 )
 def test_settings(setting: str, section: str, field: str, value: object) -> None:

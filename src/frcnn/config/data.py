@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from frcnn.config.section import IgnorePolicy, Pixels, Positive, Section
 from frcnn.config.variation import VariationConfig
@@ -32,7 +32,8 @@ class DataConfig(VariationConfig):
     rename: dict[str, str] = Field(default_factory=dict)
     """Other names for classes; ``*`` stands for all that are not named: ``{"*": person}`` merges all."""
     classes: tuple[str, ...] = ()
-    """Classes to use, in this order, named as after ``rename``; boxes of others are left out. Empty: all."""
+    """Classes to use, in this order, named as after ``rename``; boxes of others are left out. Empty: all. A
+    word is one class."""
     format: FormatChoice = "auto"
     """Which annotations to read where a folder holds several formats."""
     links: Literal["refuse", "follow"] = "refuse"
@@ -53,6 +54,12 @@ class DataConfig(VariationConfig):
     """Which part validates, from 0."""
     workers: int = Field(-1, ge=-1)
     """Loader processes; -1: one for every core but one, at most 8."""
+
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _one_class(cls, value: Any) -> Any:
+        """One word is one class, not its letters."""
+        return (value,) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _divided(self) -> DataConfig:
