@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,8 @@ from PIL import Image
 from test_sample import make
 from voc_files import Box, devkit, picture, text, xml
 
-from frcnn.config import Config
-from frcnn.data.check import apply_policies, check_dataset, load_checked
+from frcnn.config import Config, DataConfig
+from frcnn.data.check import apply_policies, check_dataset, check_upright, load_checked
 from frcnn.data.checks.boxes import resize_scales
 from frcnn.data.checks.repeats import repeated_boxes
 from frcnn.data.findings import TITLES, CheckReport, Finding
@@ -252,18 +253,44 @@ def test_files_that_are_missing_broken_or_cut_are_in_one_report(tmp_path: Path) 
     assert all(code in text_ for code in ("D12 error", "D13 error", "D16 error", "b.xml:3: not well-formed"))
 
 
-def test_decoding_finds_what_the_header_does_not_show(tmp_path: Path) -> None:
-    devkit(tmp_path, {"a": [CAT]})
+def damaged(root: Path) -> Path:
+    """A data set with a good picture, and b.tif, which only decoding finds to be damaged."""
+    devkit(root, {"a": [CAT]})
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8))
-    noise.save(tmp_path / "JPEGImages" / "b.tif", compression="tiff_lzw")
-    file = tmp_path / "JPEGImages" / "b.tif"
+    file = root / "JPEGImages" / "b.tif"
+    noise.save(file, compression="tiff_lzw")
     content = bytearray(file.read_bytes())
     content[400:3000] = b"\xff" * 2600
     file.write_bytes(content)
+    return root
+
+
+def test_decoding_finds_what_the_header_does_not_show(tmp_path: Path) -> None:
+    damaged(tmp_path)
     assert ("D13", "error", "b.tif", 0) not in found(tmp_path)
     assert ("D13", "error", "b.tif", 0) in found(tmp_path, decode=True)
     data = load_checked(tmp_path, config=config(on_bad_image="skip"), decode=True)[0]
     assert [s.path.name for s in data] == ["a.jpg"]
+
+
+def test_few_pictures_are_decoded_unless_one_says_no(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    coarse = Image.fromarray(np.random.default_rng(1).integers(0, 255, (6, 8, 3), np.uint8))
+    for name, size in (("c", (80, 60)), ("d", (88, 66))):
+        coarse.resize(size).save(damaged(tmp_path) / "JPEGImages" / f"{name}.png")
+
+    def codes(decode: bool | None) -> tuple[bool, set[str]]:
+        report = load_checked(tmp_path, config=config(), clean=False, decode=decode)[1]
+        return report.decoded, {f.code for f in report.findings} & {"D13", "D22"}
+
+    assert codes(False) == (False, set())
+    assert codes(True) == (True, {"D13", "D22"})
+    assert codes(None) == (True, {"D13"}), "nothing is compared"
+    monkeypatch.setattr("frcnn.data.check.DECODED", 80 * 60 * 3 + 88 * 66)
+    assert codes(None)[0]
+    monkeypatch.setattr("frcnn.data.check.DECODED", 80 * 60 * 3 + 88 * 66 - 1)
+    assert codes(None) == (False, set())
+    with pytest.raises(DataError, match=r"D13 .*b\.tif"):
+        load_checked(tmp_path, config=config(), decode=True)
 
 
 def test_unreadable_pictures_are_left_out_where_allowed(tmp_path: Path) -> None:
@@ -273,8 +300,10 @@ def test_unreadable_pictures_are_left_out_where_allowed(tmp_path: Path) -> None:
     assert [s.image_id for s in data.subset("train")] == [2]
     assert [(f.code, f.severity) for f in report.findings] == [("D13", "warn")]
     (tmp_path / "JPEGImages" / "b.jpg").write_bytes(b"")
-    with pytest.raises(DataError, match=r'no pictures left in split "train": all 2 cannot be read'):
+    with pytest.raises(DataError, match=r"of 2 boxes 2 on pictures that cannot be read; mend"):
         load_checked(tmp_path, TrainVal(), config=config(on_bad_image="skip"))
+    with pytest.raises(DataError, match=r'no pictures left in split "val": all 2 cannot be read'):
+        load_checked(tmp_path, TrainVal("val", "train"), config=config(on_bad_image="skip"))
 
 
 @pytest.mark.parametrize(
@@ -397,3 +426,21 @@ def test_policies_leave_the_checked_data_as_it_was(tmp_path: Path) -> None:
     before = data.objects.boxes.copy()
     cleaned = apply_policies(data, report, config())
     assert (data.objects.boxes == before).all() and cleaned[1].boxes[0, 2] == 80
+
+
+def test_boxes_and_pixels_are_the_same_way_round() -> None:
+    as_stored = DataConfig(exif="ignore")
+    plain, nothing = make([1, 0]), make([])
+    for data in (nothing, replace(nothing, upright=False), plain):
+        check_upright(data, DataConfig())
+        check_upright(data, as_stored)
+    turned = np.array([1, 3], np.int8)
+    marked = replace(plain, pictures=replace(plain.pictures, orientations=turned))
+    check_upright(marked, DataConfig())
+    with pytest.raises(DataError, match=r"with data\.exif=apply, and data\.exif=ignore .*p1\.jpg has one"):
+        check_upright(marked, as_stored)
+    check_upright(marked.subset([0]), as_stored)
+    stored = replace(plain, upright=False)  # which orientations there are is not known then
+    check_upright(stored, as_stored)
+    with pytest.raises(DataError, match=r"with data\.exif=ignore, and data\.exif=apply .*open_dataset"):
+        check_upright(stored, DataConfig())

@@ -5,15 +5,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from frcnn.config import Config
-from frcnn.data.checks.boxes import check_boxes, clip_to_pictures, find_box_faults
-from frcnn.data.checks.classes import check_names, check_split_contents
+from frcnn.config import Config, DataConfig
+from frcnn.data.checks.boxes import BoxFaults, check_boxes, clip_to_pictures, find_box_faults
+from frcnn.data.checks.classes import check_names, check_split_contents, lost_boxes
 from frcnn.data.checks.counts import check_counts
 from frcnn.data.checks.decoded import decode_all
 from frcnn.data.checks.files import (
@@ -35,6 +35,9 @@ from frcnn.data.pictures.image import Decoding
 from frcnn.data.sample import Bools, DataError, Dataset
 from frcnn.data.split import AUTO, NONE, TrainVal, choose_training, read_splits, with_splits
 
+DECODED = 1_000_000_000
+"""Pixels: where all pictures together have no more, training decodes each of them before its first step."""
+
 
 def load_checked(
     path: str | Path,
@@ -42,7 +45,7 @@ def load_checked(
     *,
     classes: str | Sequence[str] | None = None,
     config: Config | None = None,
-    decode: bool = False,
+    decode: bool | None = False,
     splits: str | Path | None = None,
     clean: bool = True,
     absent: Severity = "error",
@@ -55,10 +58,12 @@ def load_checked(
         pick: None: all pictures. A name: one split. ``TrainVal``: splits "train" and "val" of the result.
         classes: the class list; None: the names in the annotations of all splits.
         config: ``data`` for the policies, ``preprocess`` for the size in training; None: the defaults.
-        decode: decode every picture completely, not only its header, and compare what they look like.
+        decode: decode every picture completely, not only its header, and compare what they look like. None:
+            decode them where they have few pixels (``DECODED``), and compare nothing.
         splits: a ``splits.json`` of an earlier run, whose splits replace those of the data set.
         clean: raise if there are errors, else apply the policies. False: only report.
-        absent: how grave a class is that is asked for and that the annotations do not have.
+        absent: how grave a class is that is asked for and that the annotations do not have, or that
+            cannot be learnt from the training pictures.
         cache: with ``decode``, leave out pictures that an earlier check decoded.
 
     Returns:
@@ -76,7 +81,7 @@ def load_checked(
             pick = replace(pick, val=NONE)
     dataset, used = _pick(whole, pick)
     found = relevant(found, whole, dataset, used)
-    report = check_dataset(dataset, config, found=found, decode=decode, cache=cache)
+    report = check_dataset(dataset, config, found=found, decode=decode, cache=cache, absent=absent)
     if clean:
         dataset = apply_policies(dataset, report, config, training=isinstance(pick, TrainVal))
     return dataset, report
@@ -100,8 +105,9 @@ def check_dataset(
     config: Config | None = None,
     *,
     found: Iterable[Finding] = (),
-    decode: bool = False,
+    decode: bool | None = False,
     cache: bool = False,
+    absent: Severity = "error",
 ) -> CheckReport:
     """Look at everything; nothing is changed and nothing raised.
 
@@ -109,8 +115,9 @@ def check_dataset(
         dataset: its splits called train, val, trainval and test are compared.
         config: policies decide what is an error, ``preprocess`` what is too small; None: the defaults.
         found: what reading found.
-        decode: decode every picture and mask, and compare what pictures look like.
+        decode: decode every picture and mask, and compare what pictures look like; None: as ``load_checked``.
         cache: leave out pictures that an earlier check decoded (``decoded.decode_all``).
+        absent: how grave it is that a class cannot be learnt from the training pictures.
 
     Returns:
         The report.
@@ -122,20 +129,20 @@ def check_dataset(
     findings += check_boxes(dataset, faults, config.data, config.preprocess)
     findings += check_repeats(dataset, ~faults.wrong, config.data.dedupe)
     findings += check_names(dataset)
-    findings += check_split_contents(dataset)
     findings += check_background(dataset, broken)
     findings += check_counts(dataset, broken)
     decoded = None
-    if decode:
+    findings += check_channels(dataset, config)
+    if decode or (decode is None and _few_pixels(dataset)):
         decoded = decode_all(dataset.root, list(dataset.pictures.paths), Decoding.of(config), cache)
-        findings += check_decoding(dataset, config.data, decoded)
-    else:
-        findings += check_channels(dataset, config)
+        named = {f.path for f in findings if f.code == "D13"}
+        findings += [f for f in check_decoding(dataset, config.data, decoded) if f.path not in named]
+    findings += _check_contents(dataset, faults, config.data, findings, absent)
     findings += check_sizes(dataset)
     findings += check_kinds(dataset, config.preprocess.channels, config.preprocess.bits)
     same = list(check_leaks(dataset))
     findings += same
-    if decoded is not None:
+    if decode and decoded is not None:
         findings += check_looks(dataset, decoded.thumbs, {f.path for f in same})
         findings += check_masks(dataset, ~faults.wrong)
     findings += check_extremes(dataset)
@@ -148,7 +155,22 @@ def check_dataset(
         "boxes": len(dataset.objects.boxes),
         "ignored": int(dataset.objects.ignore.sum()),
     }
-    return CheckReport(str(dataset.root), tuple(sorted(findings, key=lambda f: f.code)), counts)
+    ordered = tuple(sorted(findings, key=lambda f: f.code))
+    return CheckReport(str(dataset.root), ordered, counts, decoded is not None)
+
+
+def _few_pixels(dataset: Dataset) -> bool:
+    return int(dataset.pictures.sizes.astype(np.int64).prod(1).sum()) <= DECODED
+
+
+def _check_contents(
+    dataset: Dataset, faults: BoxFaults, data: DataConfig, found: Sequence[Finding], absent: Severity
+) -> Iterator[Finding]:
+    """D08 and D17, as what was found so far leaves boxes and pictures."""
+    unread = {f.path for f in found if f.code == "D13"}
+    left_out = [f.message for f in found if f.code == "D07" and f.severity == "note"]
+    lost = lost_boxes(dataset, faults, data, unread)
+    return check_split_contents(dataset, lost, absent, left_out)
 
 
 def apply_policies(
@@ -202,3 +224,22 @@ def _in_training(dataset: Dataset) -> Bools:
     if "train" not in dataset.splits:
         return np.ones(len(dataset.objects.boxes), bool)
     return np.isin(dataset.objects.owners(), dataset.splits["train"])
+
+
+def check_upright(dataset: Dataset, data: DataConfig) -> None:
+    """Make sure that pictures are decoded the way round in which their boxes were read.
+
+    Raises:
+        DataError: when the data set was opened with another ``data.exif``; if with ``apply``, only where one
+            of its pictures carries an orientation.
+    """
+    turned = np.flatnonzero(dataset.pictures.orientations > 1)
+    if dataset.upright == (data.exif == "apply") or not len(dataset) or (dataset.upright and not len(turned)):
+        return
+    opened = "apply" if dataset.upright else "ignore"
+    which = f"; {dataset.picture_path(int(turned[0]))} has one" if len(turned) else ""
+    raise DataError(
+        f"{dataset.root}: was opened with data.exif={opened}, and data.exif={data.exif} is wanted now: "
+        f"pictures with an EXIF orientation would not fit their boxes{which}; open it with "
+        "frcnn.open_dataset(path, config=config.data), or give the path"
+    )

@@ -28,7 +28,7 @@ TITLES = {
     "D12": "picture or annotation missing",
     "D13": "picture cannot be read",
     "D14": "annotated size differs from the picture",
-    "D15": "picture is not 8-bit RGB",
+    "D15": "picture is converted",
     "D16": "annotation cannot be read",
     "D17": "no pictures left",
     "D18": "same picture in two splits",
@@ -110,11 +110,13 @@ class CheckReport:
         source: the data set's folder.
         findings: sorted by code, then as found.
         counts: images, with_boxes, background, boxes, ignored.
+        decoded: whether pictures were decoded, not only their headers read.
     """
 
     source: str
     findings: tuple[Finding, ...]
     counts: Mapping[str, int] = field(default_factory=dict)
+    decoded: bool = False
 
     @property
     def errors(self) -> tuple[Finding, ...]:
