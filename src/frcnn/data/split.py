@@ -1,23 +1,17 @@
-"""Which pictures train and which validate: named splits, or a part held out with every class in proportion.
-
-``stratified`` follows Sechidis, Tsoumakas and Vlahavas, "On the stratification of multi-label data" (2011):
-the rarest class is dealt out first.
-
-Letters: n pictures, K classes.
-"""
+"""Which pictures train and which validate: named splits, or a part of the training pictures held out."""
 
 from __future__ import annotations
 
 import json
 import os
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from frcnn.data.sample import Bools, DataError, Dataset, Ints
+from frcnn.data.dealing import groups_of, keep_classes, stratified, stratified_folds
+from frcnn.data.sample import DataError, Dataset, Ints
 
 AUTO = "auto"
 NONE = "none"
@@ -29,14 +23,15 @@ class TrainVal:
 
     Attributes:
         train: a split of the data set; ``auto``: "train" if there is one, else "trainval", else all pictures.
-        val: a split; ``none``: no validation; ``auto``: one of ``folds`` where there are any, else "val" if
-            there is one that shares no picture with the training pictures, else ``share`` of these is held
-            out.
+        val: a split; ``none``: no validation; ``auto``: one of ``folds`` where there are any, else ``share``
+            where that was asked for, else "val" if there is one that shares no picture with the training
+            pictures, else ``share`` of these is held out.
         share: part that is held out, 0 to 1; 0: no validation.
         seed: decides which pictures are held out.
         group_by: regular expression on paths; pictures of one group (``groups``) are held out together.
         folds: parts of the training pictures; 0: none.
         fold: which of them validates, from 0.
+        asked: whether ``share`` was asked for.
     """
 
     train: str = AUTO
@@ -46,103 +41,7 @@ class TrainVal:
     group_by: str = ""
     folds: int = 0
     fold: int = 0
-
-
-def stratified(present: Bools, share: float, seed: int = 0, groups: Ints | None = None) -> tuple[Ints, Ints]:
-    """Divide pictures so that each class has about the same share in both parts; the same for the same
-    arguments.
-
-    Args:
-        present: (n, K), which classes a picture shows.
-        share: of the pictures, for the second part; at least one picture, if there are two, stays in each
-            part.
-        seed: breaks ties.
-        groups: (n,) numbers from 0; pictures of one number stay together, whatever that does to the shares.
-
-    Returns:
-        Sorted positions of the first and of the second part.
-    """
-    if share <= 0:
-        return np.arange(len(present)), np.arange(0)
-    part = _deal(present, (1 - share, share), seed, groups)
-    return np.flatnonzero(part == 0), np.flatnonzero(part == 1)
-
-
-def stratified_folds(present: Bools, count: int, seed: int = 0, groups: Ints | None = None) -> Ints:
-    """(n,) int64: which of ``count`` parts, as equal as can be in pictures and classes, a picture is in.
-
-    The arguments are those of ``stratified``; a part is empty only where there are fewer pictures (or groups)
-    than parts.
-    """
-    return _deal(present, (1 / count,) * count, seed, groups)
-
-
-def _deal(present: Bools, shares: Sequence[float], seed: int, groups: Ints | None) -> Ints:
-    """The part of every picture; whole groups are dealt, the rarest class first, to whom it lacks most."""
-    # pictures without objects are one more class
-    shown = np.concatenate([present, ~present.any(1, keepdims=True)], 1).astype(np.int64)
-    groups = np.arange(len(present)) if groups is None else groups
-    count = int(groups.max(initial=-1)) + 1
-    if count < 2:
-        return np.zeros(len(present), np.int64)
-    counts = np.zeros((count, shown.shape[1]), np.int64)  # pictures of a group that show a class
-    np.add.at(counts, groups, shown)
-    sizes = np.bincount(groups, minlength=count)
-    order = np.random.default_rng(seed).permutation(count)
-    room = np.asarray(shares) * len(present)
-    wanted = np.asarray(shares)[:, None] * counts.sum(0)  # (parts, K + 1): what a part still lacks
-    part = np.full(count, -1)
-    while (part < 0).any():
-        left = counts[part < 0].sum(0)
-        rarest = int(np.where(left > 0, left, len(present) + 1).argmin())
-        members = order[(part[order] < 0) & (counts[order, rarest] > 0)]
-        for i in members[np.argsort(-counts[members, rarest], kind="stable")]:  # large groups first
-            # on a tie the first part gains
-            chosen = max(range(len(shares)), key=lambda p: (wanted[p, rarest], room[p]))
-            part[i] = chosen
-            wanted[chosen] -= counts[i]
-            room[chosen] -= sizes[i]
-    if len(shares) == 2:
-        for empty in (0, 1):
-            if not (part == empty).any():
-                part[order[0]] = empty
-    return part[groups]
-
-
-def groups_of(paths: Iterable[str], pattern: str) -> tuple[Ints, Bools]:
-    """The groups that a regular expression makes of pictures.
-
-    Args:
-        paths: of n pictures, below the data set's folder.
-        pattern: searched in each; its first group, or else what it matches, is the group's name. A picture
-            in which it is not found is a group of its own.
-
-    Returns:
-        (n,) numbers from 0, in order of appearance; and (n,) bool, where it was found.
-
-    Raises:
-        DataError: when it is found in no picture, or is no regular expression.
-    """
-    try:
-        find = re.compile(pattern)
-    except re.error as error:
-        raise DataError(
-            f"group_by {pattern!r} is not a regular expression ({error}); give one such as '^[^_]+'"
-        ) from None
-    numbers: dict[tuple[bool, str], int] = {}
-    groups: list[int] = []
-    found: list[bool] = []
-    for path in paths:
-        match = find.search(path)
-        name = path if match is None else (match[1] if find.groups and match[1] is not None else match[0])
-        found.append(match is not None)
-        groups.append(numbers.setdefault((match is not None, name), len(numbers)))
-    if groups and not any(found):
-        raise DataError(
-            f"group_by {pattern!r} is found in no path of a picture; one of them is {path!r}, from which "
-            "'^[^_]+' takes what stands before the first underscore"
-        )
-    return np.asarray(groups, np.int64), np.asarray(found, bool)
+    asked: bool = False
 
 
 def split_lines(dataset: Dataset, choice: TrainVal) -> list[str]:
@@ -156,8 +55,26 @@ def split_lines(dataset: Dataset, choice: TrainVal) -> list[str]:
             f"group-by {choice.group_by!r}: {len(groups)} pictures in {len(sizes)} groups, the largest of "
             f"{sizes.max(initial=0)}; {alone} do not match, each of them a group of its own"
         )
+    if choice.asked:
+        held_out = "this share of the training pictures validates, and no split of the data does"
+        lines.append(f"val {choice.share:g}: {held_out}")
     if choice.folds:
         lines.append(f"fold {choice.fold} of 0 to {choice.folds - 1} validates (seed {choice.seed})")
+        lines += _only_trained(dataset, choice)
+    return lines
+
+
+def _only_trained(dataset: Dataset, choice: TrainVal) -> list[str]:
+    """The classes that this fold does not validate because a single picture, or group, shows them."""
+    present, train = dataset.class_presence(), dataset.splits["train"]
+    paths = dataset.pictures.paths
+    units = groups_of(paths, choice.group_by)[0] if choice.group_by else np.arange(len(dataset))
+    lines = []
+    for name, shows in zip(dataset.classes, present.T, strict=True):
+        if len(np.unique(units[shows])) == 1 and np.isin(np.flatnonzero(shows), train).all():
+            where = f"one {'group of pictures' if choice.group_by else 'picture'} only"
+            example = paths[int(shows.argmax())]
+            lines.append(f'class "{name}" is on {where} ({example}), which trains and does not validate')
     return lines
 
 
@@ -172,8 +89,11 @@ def choose_training(dataset: Dataset, choice: TrainVal) -> Dataset:
     train = _train_indices(dataset, choice.train)
     val = np.arange(0)
     known = dataset.splits.get("val", val)
+    if choice.asked and choice.folds:
+        both = f"val {choice.share:g} and folds {choice.folds}"
+        raise DataError(f"{dataset.root}: {both} both say what is held out; leave one of the two out")
     held_out = choice.val == AUTO and (
-        choice.folds > 0 or not len(known) or bool(np.isin(known, train).any())
+        choice.folds > 0 or choice.asked or not len(known) or bool(np.isin(known, train).any())
     )
     if not held_out and (choice.folds or choice.group_by):
         what = f"folds {choice.folds}" if choice.folds else f"group_by {choice.group_by!r}"
@@ -204,7 +124,9 @@ def _hold_out(dataset: Dataset, train: Ints, choice: TrainVal) -> tuple[Ints, In
     if count < choice.folds:
         what = "pictures" if groups is None else f"groups of pictures (group_by {choice.group_by!r})"
         raise DataError(f"{dataset.root}: {count} {what} do not make {choice.folds} folds; ask for fewer")
-    folds = stratified_folds(part.class_presence(), choice.folds, choice.seed, groups)
+    present = part.class_presence()
+    folds = stratified_folds(present, choice.folds, choice.seed, groups)
+    folds = keep_classes(folds, present, groups)
     return train[folds != choice.fold], train[folds == choice.fold]
 
 

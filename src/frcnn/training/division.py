@@ -25,6 +25,7 @@ def choose_pictures(options: TrainOptions, config: Config) -> TrainVal:
     named = isinstance(options.val, str) and held_out_share(options.val) is None
     val = str(options.val) if named else AUTO
     held_out = config.data
+    asked = bool(held_out_share(options.val))
     return TrainVal(
         options.train or AUTO,
         val,
@@ -33,6 +34,7 @@ def choose_pictures(options: TrainOptions, config: Config) -> TrainVal:
         held_out.group_by,
         held_out.folds,
         held_out.fold,
+        asked,
     )
 
 
