@@ -8,7 +8,8 @@ import pytest
 from voc_files import devkit, picture, text, xml
 
 from frcnn.config import DataConfig
-from frcnn.data.formats.layout import PictureIndex, scan, stem
+from frcnn.data.formats.layout import scan, stem
+from frcnn.data.formats.pairing import PictureIndex
 from frcnn.data.open import open_dataset, read_dataset
 from frcnn.data.sample import DataError
 

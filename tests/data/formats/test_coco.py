@@ -248,6 +248,24 @@ def test_entries_that_cannot_be_used_are_named(
     assert all(f.path and f.action for f in found)
 
 
+def test_a_category_with_boxes_in_another_file_is_a_class(tmp_path: Path) -> None:
+    for split, category in (("train", 90), ("val", 3)):
+        picture(tmp_path / f"{split}2017" / f"{split}.jpg")
+        file = tmp_path / f"annotations/instances_{split}2017.json"
+        write(file, content([image(1, f"{split}.jpg")], [annotation(1, 1, category)]))
+    data, found = read_dataset(tmp_path)
+    assert data.classes == ("cat", "dog") and not found
+    write(
+        tmp_path / "annotations/instances_val2017.json",
+        content([image(1, "val.jpg")], [annotation(1, 1)], [*CATEGORIES, {"id": 5, "name": "cow"}]),
+    )
+    notes = [(f.message, Path(f.path).name) for f in read_dataset(tmp_path)[1]]
+    assert notes == [
+        ('category "cat" has no box', "instances_train2017.json"),
+        ('category "cow" has no box', "instances_val2017.json"),
+    ]
+
+
 def test_all_of_them_are_found_at_once(tmp_path: Path) -> None:
     one(tmp_path, [annotation(1, 7), annotation(2, 8), annotation(3, 7, 5), {"id": 4}, annotation(5, 7, 3)])
     with pytest.raises(DataError) as caught:

@@ -51,6 +51,34 @@ def test_shares_and_names_without_endings(tmp_path: Path) -> None:
     assert list(data.splits) == ["train"]
 
 
+def test_a_box_that_is_no_share_among_shares(tmp_path: Path) -> None:
+    rows = (
+        "a.jpg,0.1,0.1,0.5,0.5,cat\na.jpg,0.2,0.1,0.5,1.003,cat\nb.jpg,30,10,60,50,cat\nb.jpg,0,0,0.5,1,cat\n"
+    )
+    make(tmp_path, {"boxes.csv": NAMES + rows})
+    data, found = read_dataset(tmp_path)
+    assert [(f.code, f.severity, f.line) for f in found] == [("D04", "error", 4), ("D16", "note", 0)]
+    assert data[0].boxes[1] == pytest.approx([16, 6, 40, 60.18]) and len(data[1].boxes) == 1
+    found = read_dataset(tmp_path, config=DataConfig(bad_boxes="drop"))[1]
+    assert [(f.severity, f.action) for f in found if f.code == "D04"] == [
+        ("warn", "left out (--bad-boxes drop)")
+    ]
+
+
+def test_a_picture_of_two_splits_and_sizes(tmp_path: Path) -> None:
+    head = "split,width,height,path,xmin,ymin,xmax,ymax,class\n"
+    rows = "train,80,60,a.jpg,1,2,3,4,cat\nval,80,60,a.jpg,1,2,3,5,cat\nval,80,60,b.jpg,1,2,3,4,cat\n"
+    data, found = read_dataset(make(tmp_path, {"boxes.csv": head + rows}))
+    assert {name: index.tolist() for name, index in data.splits.items()} == {"train": [0], "val": [1]}
+    assert [(f.code, f.severity, f.line, f.message) for f in found] == [
+        ("D18", "warn", 3, 'has "a.jpg" in val, and in train in a row before')
+    ]
+    assert len(data[0].boxes) == 2
+    text(tmp_path / "boxes.csv", head + rows.replace("val,80,60,a", "train,160,120,a"))
+    with pytest.raises(DataError, match=r'D14 .*boxes\.csv:3: states 160 x 120 for "a\.jpg", and 80 x 60'):
+        open_dataset(tmp_path)
+
+
 def test_flags_follow_the_policy(tmp_path: Path) -> None:
     make(tmp_path, {"t.csv": "path,class,x1,y1,x2,y2,difficult\na.jpg,cat,1,1,9,9,1\na.jpg,cat,1,1,5,5,no\n"})
     assert open_dataset(tmp_path)[0].ignore.tolist() == [True, False]

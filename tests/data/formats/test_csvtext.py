@@ -78,9 +78,50 @@ def test_numbers_of_classes() -> None:
 
 def test_shares_of_the_picture() -> None:
     assert parse(f"{TABLE}a,cat,0.1,0,0.5,1\n").relative
+    assert parse(f"{TABLE}a,cat,0.1,-0.002,0.5,1.004\n").relative  # rounded
     assert not parse(f"{TABLE}a,cat,0,0,1,1\n").relative  # one pixel
     assert not parse(f"{TABLE}a,cat,0.1,0,0.5,1\nb,cat,0.5,0,2,2\n").relative
+    assert not parse(f"{TABLE}a,cat,0,0,1,1\nb,cat,0,0,1,1\nc,cat,2,2,9.5,9\n").relative
     assert not parse(TABLE).relative
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ("c.jpg,cat,0.5,0,1.2,1", "box (0.5, 0, 1.2, 1) of 'cat' is not within 0 to 1, as most boxes here "
+         "are"),
+        ("c.jpg,dog,50,10,120,80", "box (50, 10, 120, 80) of 'dog' is not within 0 to 1, as most boxes here "
+         "are: it looks like pixels"),
+        ("c.jpg,cat,-4,0,0.5,1", "box (-4, 0, 0.5, 1) of 'cat' is not within 0 to 1, as most boxes here are"),
+    ],
+)  # fmt: skip
+def test_a_box_that_is_no_share_among_shares(row: str, reason: str) -> None:
+    table = parse(f"{TABLE}a.jpg,cat,0.1,0,0.5,1\nb.jpg,cat,0,0,1,1\n{row}\n")
+    assert not table.relative and len(table.boxes) == 3  # one fraction against one that is none
+    table = parse(f"{TABLE}a.jpg,cat,0.1,0,0.5,1\nb.jpg,cat,0.3,0.1,0.5,0.9\n{row}\n")
+    assert table.relative and table.names == ["cat", "cat"] and table.pictures == ["a.jpg", "b.jpg", "c.jpg"]
+    assert [(p.line, p.reason, p.code) for p in table.problems] == [(4, reason, "D04")]
+    assert len(table.boxes) == len(table.lines) == len(table.image) == len(table.flags.flagged) == 2
+
+
+def test_a_number_without_an_end_among_shares_is_for_the_check() -> None:
+    table = parse(f"{TABLE}a,cat,0.1,0,0.5,1\na,cat,0.1,0,1e999,1\n")
+    assert table.relative and not table.problems and table.boxes[1, 2] == float("inf")
+
+
+def test_rows_that_contradict_others() -> None:
+    head = "path,class,xmin,ymin,xmax,ymax,width,height,split\n"
+    box = "cat,1,2,30,40"
+    rows = [f"a.jpg,{box},80,60,train", f"a.jpg,{box},160,120,val", f"a.jpg,{box},80,60,test"]
+    table = parse(
+        head + "\n".join([*rows, f"b.jpg,{box},,,", f"b.jpg,{box},80,60,Valid", f"b.jpg,{box},0,0,val"])
+    )
+    assert table.sizes == [(60, 80), (60, 80)] and table.splits == ["train", "val"]
+    assert len(table.boxes) == 6 and not table.problems
+    assert [(p.line, p.code, p.reason) for p in table.contradictions.values()] == [
+        (3, "D14", 'states 160 x 120 for "a.jpg", and 80 x 60 in a row before'),
+        (3, "D18", 'has "a.jpg" in val, and in train in a row before'),
+    ]
 
 
 def test_without_names_of_columns() -> None:

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from voc_files import picture, text
 
-from frcnn.data.formats.layout import PictureIndex, scan
+from frcnn.data.formats.layout import scan
 from frcnn.data.formats.lists import list_of_paths, lists_of_names, read_listed
-from frcnn.data.formats.pairing import by_base_name
+from frcnn.data.formats.pairing import PictureIndex, by_base_name
 from frcnn.data.sample import DataError
 
 

@@ -167,6 +167,32 @@ def test_equal_names_in_folders(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize("folders", [("train", "val"), ("a", "b")])
+def test_a_label_without_a_picture_takes_none_from_another(tmp_path: Path, folders: tuple[str, str]) -> None:
+    first, second = folders
+    make(
+        tmp_path, {f"images/{first}/1": [CENTRE] * 2, f"images/{first}/2": [], f"images/{second}/1": [CENTRE]}
+    )
+    text(tmp_path / "classes.txt", "cat\n")
+    (tmp_path / f"images/{first}/1.jpg").unlink()
+    data, found = read_dataset(tmp_path)
+    assert brief(found) == {("D12", "error", "1.txt", 0)}
+    assert found[0].path == str(tmp_path / f"labels/{first}/1.txt")
+    assert found[0].message == f"has no picture; images/{second}/1.jpg lies in another folder"
+    assert [len(sample.boxes) for sample in data] == [0, 1]
+
+
+def test_the_label_in_its_place_comes_first(tmp_path: Path) -> None:
+    make(tmp_path, {"images/b/1": [CENTRE]})
+    text(tmp_path / "labels/1.txt", f"{CENTRE}\n{CENTRE}\n")  # sorts before labels/b/1.txt
+    text(tmp_path / "classes.txt", "cat\n")
+    data, found = read_dataset(tmp_path)
+    assert list(data.pictures.annotations) == ["labels/b/1.txt"]
+    assert [(f.code, f.message, f.path) for f in found] == [
+        ("D09", "annotates images/b/1.jpg, as labels/b/1.txt does", str(tmp_path / "labels/1.txt"))
+    ]
+
+
 def test_endings_in_upper_case(tmp_path: Path) -> None:
     picture(tmp_path / "pictures/a.JPG")
     text(tmp_path / "labels/a.TXT", CENTRE)

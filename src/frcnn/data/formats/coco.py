@@ -25,7 +25,7 @@ from frcnn.data.formats import cocojson
 from frcnn.data.formats.assemble import Reading, Record
 from frcnn.data.formats.cocojson import CocoFile
 from frcnn.data.formats.layout import LARGE, Tree, read_bytes, read_head, split_in_folders, split_in_name
-from frcnn.data.formats.pairing import by_base_name, stated_pictures
+from frcnn.data.formats.pairing import PictureFolders, by_base_name, stated_pictures
 from frcnn.data.sample import DataError, Ints
 
 _INSTANCES = re.compile(r"(?:^|.*/)instances_([^/]+)\.json$")
@@ -67,12 +67,16 @@ class _Found:
         splits: pictures by name.
         findings: what is wrong.
         ids: the category ids of every name, in the order met.
+        first: the file that names a category first.
+        used: names that have a box.
     """
 
     records: dict[str, Record] = field(default_factory=dict)
     splits: dict[str, list[str]] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
     ids: dict[str, list[str]] = field(default_factory=dict)
+    first: dict[str, str] = field(default_factory=dict)
+    used: set[str] = field(default_factory=set)
 
 
 def read(tree: Tree) -> Reading:
@@ -83,21 +87,31 @@ def read(tree: Tree) -> Reading:
     """
     if not tree.pictures:
         raise DataError(f"{tree.root}: holds COCO annotations and no pictures; put both into one folder")
-    files, by_name, found = annotation_files(tree), by_base_name(tree.pictures), _Found()
+    files, found = annotation_files(tree), _Found()
+    here = by_base_name(tree.pictures), PictureFolders(tree.pictures)
     for file in files:
-        split = _split(file, alone=len(files) == 1)
+        split = split_said(file, alone=len(files) == 1)
         try:
             content = cocojson.parse(read_bytes(tree.root / file, LARGE))
         except OSError as error:
             content = CocoFile(problems=[Problem(0, f"cannot be read ({error.strerror})")])
-        _take_file(content, file, split, by_name, tree, found)
+        _take_file(content, file, split, here, tree, found)
     pictures = sorted(found.records)
     position = {picture: i for i, picture in enumerate(pictures)}
     splits = {name: [position[p] for p in sorted(set(members))] for name, members in found.splits.items()}
     records = [found.records[p] for p in pictures]
-    found.findings += _left_out(tree, files, len(records))
+    found.findings += [*_without_box(tree, found), *_left_out(tree, files, len(records))]
     ids = {name: ", ".join(found_ids) for name, found_ids in found.ids.items()}
     return Reading(tree.root, records, splits, found.findings, "crowd", source_ids=ids)
+
+
+def _without_box(tree: Tree, found: _Found) -> list[Finding]:
+    """Notes about categories without a box in any file; none where no file has one."""
+    return [
+        Finding("D08", "note", f'category "{name}" has no box', str(tree.root / file), 0, "not a class")
+        for name, file in sorted(found.first.items())
+        if found.used and name not in found.used
+    ]
 
 
 def _left_out(tree: Tree, files: Sequence[str], used: int) -> list[Finding]:
@@ -114,19 +128,25 @@ def _left_out(tree: Tree, files: Sequence[str], used: int) -> list[Finding]:
 
 
 def _take_file(
-    content: CocoFile, file: str, split: str, by_name: Mapping[str, Sequence[str]], tree: Tree, found: _Found
+    content: CocoFile,
+    file: str,
+    split: str,
+    here: tuple[Mapping[str, Sequence[str]], PictureFolders],
+    tree: Tree,
+    found: _Found,
 ) -> None:
-    """Add the pictures of a file and their boxes to ``found``."""
+    """Add the pictures of a file and their boxes to ``found``; ``here`` are the pictures by name, and their
+    folders.
+    """
     place, say = str(tree.root / file), found.findings.append
     splits = (split,) if split else ()
     for problem in content.problems:
         say(Finding(problem.code, "error", problem.reason, place, problem.line, ACTION, splits))
     for doubt in content.doubts:
         say(Finding(doubt.code, "warn", doubt.reason, place, doubt.line, "both are kept", splits))
-    unused = sorted(set(content.categories) - {content.categories[k] for k in np.unique(content.category)})
-    for name in unused if content.image.size else ():
-        say(Finding("D08", "note", f'category "{name}" has no box', place, 0, "not a class", splits))
+    found.used.update(content.categories[k] for k in np.unique(content.category))
     for name, key in zip(content.categories, content.category_ids, strict=True):
+        found.first.setdefault(name, file)
         if str(key) not in found.ids.setdefault(name, []):
             found.ids[name].append(str(key))
     rows = np.split(
@@ -135,8 +155,8 @@ def _take_file(
     )
     near = {*file.split("/")[:-1]}  # folders that this file's pictures are likely to be in
     if match := _INSTANCES.match(file):
-        near |= {match[1], _split(file, alone=False)}
-    chosen = stated_pictures(content.file_names, by_name, near)
+        near |= {match[1], split_said(file, alone=False)}
+    chosen = stated_pictures(content.file_names, *here, near, file)
     missing: list[str] = []
     repeats = defaultdict[str, list[str]](list)
     for i, (picture, reason) in enumerate(chosen):
@@ -176,7 +196,7 @@ def _record(content: CocoFile, i: int, rows: Ints, picture: str, file: str) -> R
     )
 
 
-def _split(file: str, *, alone: bool) -> str:
+def split_said(file: str, *, alone: bool) -> str:
     """The split that a file is about, "" for none."""
     match = _INSTANCES.match(file)
     known = split_in_name(file) or split_in_folders(file)

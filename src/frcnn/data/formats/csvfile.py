@@ -3,9 +3,9 @@
 Columns are found by their names, in any order (``csvtext.COLUMNS``): a path or file name; a box as xmin,
 ymin, xmax, ymax or as x, y, width, height (also from the centre); a class. A file without names has six
 columns, as keras-retinanet's: path, x1, y1, x2, y2, class. A row without box and class is a picture without
-objects. Boxes are half-open pixels from 0, taken as they are; where all numbers of a file are shares of 0 to
-1, as those of OpenImages, they are read as such. Columns called difficult, ignore, iscrowd, truncated or
-occluded are the flags.
+objects. Boxes are half-open pixels from 0, taken as they are; where those of a file are shares of 0 to 1, as
+OpenImages has them, they are read as such, and one above 1 is an error. Columns called difficult, ignore,
+iscrowd, truncated or occluded are the flags.
 
 Pictures that no row names are left out. The split is in a column called split, else in the file's name, else
 in that of its folder.
@@ -14,7 +14,7 @@ in that of its folder.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,14 +24,13 @@ from frcnn.data.formats.assemble import Reading, Record
 from frcnn.data.formats.csvtext import Table, find_header, parse
 from frcnn.data.formats.layout import (
     LARGE,
-    SPLIT_NAMES,
     Tree,
     read_head,
     read_text,
     split_in_folders,
     split_in_name,
 )
-from frcnn.data.formats.pairing import by_base_name, stated_pictures
+from frcnn.data.formats.pairing import PictureFolders, by_base_name, stated_pictures
 from frcnn.data.sample import DataError
 
 ACTION = "correct the row, or export the table again"
@@ -68,13 +67,14 @@ def read(tree: Tree) -> Reading:
     if not tree.pictures:
         raise DataError(f"{tree.root}: holds tables of boxes and no pictures; put both into one folder")
     files, known, found = annotation_files(tree), by_base_name(tree.pictures), _Found()
+    folders = PictureFolders(tree.pictures)
     known = {**_by_stem(known), **known}
     for file in files:
         try:
             table = parse(read_text(tree.root / file, LARGE))
         except OSError as error:
             table = Table(problems=[Problem(0, f"cannot be read ({error.strerror})")])
-        _take_file(table, file, known, tree, found)
+        _take_file(table, file, (known, folders), tree, found)
     pictures = sorted(found.records)
     position = {picture: i for i, picture in enumerate(pictures)}
     splits = {name: sorted(position[p] for p in members) for name, members in found.splits.items()}
@@ -100,20 +100,19 @@ def _by_stem(known: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
 
 
 def _take_file(
-    table: Table, file: str, known: Mapping[str, Sequence[str]], tree: Tree, found: _Found
+    table: Table,
+    file: str,
+    here: tuple[Mapping[str, Sequence[str]], PictureFolders],
+    tree: Tree,
+    found: _Found,
 ) -> None:
-    """Add the pictures of a table and their boxes to ``found``."""
+    """Add the pictures of a table and their boxes to ``found``; ``here`` are the pictures by name, and their
+    folders.
+    """
     place, say = str(tree.root / file), found.findings.append
     of_file = split_in_name(file) or split_in_folders(file)
     splits = (of_file,) if of_file else ()
-    for problem in table.problems:
-        say(Finding(problem.code, "error", problem.reason, place, problem.line, ACTION, splits))
-    if table.relative:
-        say(
-            Finding(
-                "D16", "note", "all numbers are between 0 and 1", place, 0, "read as shares of the picture"
-            )
-        )
+    found.findings += _of_table(table, place, splits)
     for name, numbers in table.numbers.items():
         known_numbers = found.numbers.setdefault(name, [])
         known_numbers += [n for n in numbers if n not in known_numbers]
@@ -123,7 +122,7 @@ def _take_file(
     )
     near = [part for part in file.split("/")[:-1]] + list(splits)
     repeats = defaultdict[str, list[str]](list)
-    for i, (picture, reason) in enumerate(stated_pictures(table.pictures, known, near)):
+    for i, (picture, reason) in enumerate(stated_pictures(table.pictures, *here, near, file)):
         if not picture:
             action = "add the picture, or take its rows out"
             say(Finding("D12", "error", reason, place, table.first_lines[i], action, splits))
@@ -132,12 +131,27 @@ def _take_file(
             repeats[found.records[picture].annotation].append(picture)
             continue
         found.records[picture] = _record(table, i, rows[i], picture, file)
-        split = SPLIT_NAMES.get(table.splits[i], table.splits[i]) or of_file
+        split = table.splits[i] or of_file
         if split:
             found.splits.setdefault(split, []).append(picture)
     for other, again in repeats.items():
         message = f"annotates {len(again)} pictures that {other} has already, the first is {again[0]}"
         say(Finding("D09", "error", message, place, 0, "list every picture in one table", splits))
+
+
+def _of_table(table: Table, place: str, splits: tuple[str, ...]) -> Iterator[Finding]:
+    """What is wrong with the rows of a table, and how its boxes are read."""
+    for problem in table.problems:
+        yield Finding(problem.code, "error", problem.reason, place, problem.line, ACTION, splits)
+    for (_, code), problem in table.contradictions.items():
+        if code == "D18":
+            action = "it is in the first of them only; give all rows of a picture one split"
+            yield Finding(code, "warn", problem.reason, place, problem.line, action, splits)
+        else:
+            yield Finding(code, "error", problem.reason, place, problem.line, ACTION, splits)
+    if table.relative:
+        action = "read as shares of the picture"
+        yield Finding("D16", "note", "its boxes are numbers from 0 to 1", place, 0, action)
 
 
 def _record(table: Table, i: int, rows: Sequence[int] | np.ndarray, picture: str, file: str) -> Record:

@@ -13,12 +13,15 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from frcnn.data.findings import Problem
 from frcnn.data.formats.flagwords import FLAG_OF, FlagColumns, columns_of, plain_word
+from frcnn.data.formats.layout import SPLIT_NAMES
+from frcnn.data.formats.yolotext import SLACK
 from frcnn.data.pictures.image import NAMED
 
 COLUMNS: dict[str, tuple[str, ...]] = {
@@ -75,14 +78,16 @@ class Table:
         pictures: paths as written, each once, in the order met.
         first_lines: where every picture is named first.
         sizes: stated (height, width) of every picture, or 0.
-        splits: stated split of every picture, "" for none.
+        splits: stated split of every picture, lower case, "" for none.
         image: (m,) int64, position of the picture.
         names: m class names.
         numbers: class name -> its numbers, as text.
         boxes: (m, 4) float64, x1, y1, x2, y2.
         lines: (m,) int32.
         flags: of every box.
+        relative: the boxes are shares of the picture's sides, not pixels.
         problems: what could not be read.
+        contradictions: what a row says otherwise than one before it, by picture and code.
     """
 
     pictures: list[str] = field(default_factory=list)
@@ -95,13 +100,19 @@ class Table:
     boxes: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 4)))
     lines: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
     flags: FlagColumns = field(default_factory=FlagColumns)
+    relative: bool = False
     problems: list[Problem] = field(default_factory=list)
+    contradictions: dict[tuple[str, str], Problem] = field(default_factory=dict)
 
-    @property
-    def relative(self) -> bool:
-        """Whether the boxes are shares of the picture's sides: none is above 1, and some are fractions."""
-        known = self.boxes[np.isfinite(self.boxes)]
-        return bool(known.size and np.abs(known).max() <= 1 and (known % 1 != 0).any())
+
+class _Row(NamedTuple):
+    """A row with a box; ``at`` is the position of its picture."""
+
+    line: int
+    at: int
+    name: str
+    corners: list[float]
+    flags: dict[str, str]
 
 
 def find_header(text: str) -> Header | None:
@@ -150,34 +161,75 @@ def parse(text: str) -> Table:
         table.problems.append(Problem(1, "has no columns for path, box and class"))
         return table
     position: dict[str, int] = {}
-    found: list[tuple[int, int, str, list[float], dict[str, str]]] = []
+    found: list[_Row] = []
     for line, cells in _rows(text, header, table.problems):
         path = cells[header.place["path"]].strip()
         if not path:
             table.problems.append(Problem(line, "names no picture"))
             continue
         at = position.setdefault(path, len(position))
-        if at == len(table.pictures):
-            table.pictures.append(path)
-            table.first_lines.append(line)
-            table.sizes.append(_stated_size(cells, header))
-            table.splits.append(
-                cells[header.place["split"]].strip().lower() if "split" in header.place else ""
-            )
+        _take_picture(table, at, path, line, cells, header)
         name, corners, reason = _row(cells, header)
         if reason:
             table.problems.append(Problem(line, reason))
         elif corners:
-            found.append((line, at, name, corners, {flag: cells[k] for flag, k in header.flags.items()}))
+            found.append(_Row(line, at, name, corners, {flag: cells[k] for flag, k in header.flags.items()}))
             if "number" in header.place and (number := cells[header.place["number"]].strip()):
                 known = table.numbers.setdefault(name, [])
                 known += [number] if number not in known else []
-    table.image = np.asarray([at for _, at, *_ in found], np.int64)
-    table.names = [name for _, _, name, *_ in found]
-    table.boxes = np.asarray([corners for *_, corners, _ in found], np.float64).reshape(-1, 4)
-    table.lines = np.asarray([line for line, *_ in found], np.int32)
-    table.flags = columns_of([flags for *_, flags in found])
+    found, table.relative = _shares(found, table.problems)
+    table.image = np.asarray([row.at for row in found], np.int64)
+    table.names = [row.name for row in found]
+    table.boxes = _boxes(found)
+    table.lines = np.asarray([row.line for row in found], np.int32)
+    table.flags = columns_of([row.flags for row in found])
     return table
+
+
+def _boxes(rows: Sequence[_Row]) -> NDArray[np.float64]:
+    return np.asarray([row.corners for row in rows], np.float64).reshape(-1, 4)
+
+
+def _shares(rows: list[_Row], problems: list[Problem]) -> tuple[list[_Row], bool]:
+    """The rows to keep, and whether their boxes are shares of the picture's sides, not pixels.
+
+    They are where fractions of 1 outnumber what is above 1, but for rounding. Boxes above it are mistakes
+    then: read as pixels, all others would lie within the first pixel.
+    """
+    boxes = _boxes(rows)
+    boxes = np.where(np.isfinite(boxes), boxes, 0)  # those that are not are for the check to report
+    fits = np.asarray((np.abs(boxes) <= 1 + SLACK).all(1))
+    fractions = fits & (boxes % 1 != 0).any(1)
+    if fractions.sum() <= (~fits).sum():
+        return rows, False
+    for row, fit in zip(rows, fits, strict=True):
+        if not fit:
+            corners = ", ".join(f"{value:g}" for value in row.corners)
+            guess = ": it looks like pixels" if max(row.corners) > 2 else ""
+            text = f"box ({corners}) of '{row.name[:40]}' is not within 0 to 1, as most boxes here are"
+            problems.append(Problem(row.line, text + guess, "D04"))
+    return [row for row, fit in zip(rows, fits, strict=True) if fit], True
+
+
+def _take_picture(table: Table, at: int, path: str, line: int, cells: Sequence[str], header: Header) -> None:
+    """Note the picture of a row, and where its size or split differs from what rows before it say."""
+    size = _stated_size(cells, header)
+    split = cells[header.place["split"]].strip().lower() if "split" in header.place else ""
+    split = SPLIT_NAMES.get(split, split)
+    if at == len(table.pictures):
+        table.pictures.append(path)
+        table.first_lines.append(line)
+        table.sizes.append(size)
+        table.splits.append(split)
+        return
+    table.sizes[at] = first = table.sizes[at] if all(table.sizes[at]) else size
+    if all(size) and size != first:
+        text = f'states {size[1]} x {size[0]} for "{path}", and {first[1]} x {first[0]} in a row before'
+        table.contradictions.setdefault((path, "D14"), Problem(line, text, "D14"))
+    table.splits[at] = table.splits[at] or split
+    if split and split != table.splits[at]:
+        text = f'has "{path}" in {split}, and in {table.splits[at]} in a row before'
+        table.contradictions.setdefault((path, "D18"), Problem(line, text, "D18"))
 
 
 def _rows(text: str, header: Header, problems: list[Problem]) -> Iterator[tuple[int, list[str]]]:

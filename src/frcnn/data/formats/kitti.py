@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 
 from frcnn.data.findings import Finding, Problem
 from frcnn.data.formats.assemble import Reading, Record
-from frcnn.data.formats.layout import PictureIndex, Tree, read_lines
+from frcnn.data.formats.layout import Tree, read_lines
 from frcnn.data.formats.lists import lists_of_names
-from frcnn.data.formats.pairing import picture_of
+from frcnn.data.formats.pairing import PictureIndex, picture_of
 from frcnn.data.sample import DataError
 
 DONT_CARE = "DontCare"

@@ -23,8 +23,8 @@ from frcnn.data.findings import Finding, Problem
 from frcnn.data.formats.assemble import Reading, Record
 from frcnn.data.formats.cocojson import MAX_SIDE, json_problem, reason_of
 from frcnn.data.formats.flagwords import FLAG_OF, FlagColumns, columns_of, plain_word
-from frcnn.data.formats.layout import SMALL, PictureIndex, Tree, folder_splits, read_bytes, read_head
-from frcnn.data.formats.pairing import picture_of
+from frcnn.data.formats.layout import SMALL, Tree, folder_splits, read_bytes, read_head
+from frcnn.data.formats.pairing import PictureIndex, picture_of
 from frcnn.data.sample import DataError
 
 SHAPES = re.compile(rb'"shapes"\s*:\s*\[')
@@ -102,13 +102,9 @@ def read(tree: Tree) -> Reading:
             f"{tree.root}: holds LabelMe files and no pictures (the copies inside the files, imageData, are "
             "not read); put the pictures into the same folder"
         )
-    index, of_picture, findings, outlines = (
-        PictureIndex(tree.pictures),
-        dict[str, Record](),
-        list[Finding](),
-        0,
-    )
     files = tree.with_endings([".json"])
+    index = PictureIndex(tree.pictures, (f[: -len(".json")] for f in files))
+    of_picture, findings, outlines = dict[str, Record](), list[Finding](), 0
     # a file with a picture's name is meant for it, even where it is too damaged to be told
     chosen = [f for f in files if _is_labelme(tree, f) or index.candidates(f[: -len(".json")])]
     for file in chosen:

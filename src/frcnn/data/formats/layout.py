@@ -1,4 +1,4 @@
-"""The files below a data set's folder, and which of them belong together."""
+"""The files below a data set's folder: which there are, what their names say, and how they are read."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import errno
 import os
 import re
 import stat
-from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -146,35 +145,6 @@ class _Walk:
     def _leads_out(self, path: str) -> bool:
         target = os.path.realpath(path)
         return self.inside is not None and os.path.commonpath([self.inside, target]) != self.inside
-
-
-class PictureIndex:
-    """Finds the picture that a name or an annotation file means."""
-
-    def __init__(self, pictures: Iterable[str]) -> None:
-        self._by_stem: dict[str, list[str]] = defaultdict(list)
-        self._by_name: dict[str, list[str]] = defaultdict(list)
-        for picture in pictures:
-            self._by_stem[stem(picture)].append(picture)
-            self._by_name[base_name(picture)].append(picture)
-
-    def candidates(self, path: str, filename: str = "") -> list[str]:
-        """Pictures that an annotation may belong to: one, when it is clear.
-
-        Args:
-            path: the annotation file, or a name from a list of pictures.
-            filename: the file name that the annotation states; its folders mean nothing.
-        """
-        stated = base_name(filename.strip())
-        found = self._by_stem.get(stem(path)) or self._by_name.get(stem(path)) or []
-        found = found or self._by_name.get(stated) or self._by_stem.get(stem(stated)) or []
-        if len(found) > 1:  # a.jpg beside a.png: the annotation states which
-            found = [f for f in found if base_name(f) in (stated, base_name(path))] or found
-        if len(found) > 1:  # train/1.jpg and val/1.jpg: the annotation lies in a folder of the same name
-            parts = set(path.split("/")[:-1])
-            shared = [len(parts.intersection(f.split("/")[:-1])) for f in found]
-            found = [f for f, count in zip(found, shared, strict=True) if count == max(shared)]
-        return found
 
 
 def data_set_root(tree: Tree, first: str, second: str) -> Tree:

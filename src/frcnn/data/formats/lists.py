@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from frcnn.data.findings import Finding
-from frcnn.data.formats.layout import PictureIndex, Tree, base_name, read_lines
-from frcnn.data.formats.pairing import stated_pictures
+from frcnn.data.formats.layout import Tree, base_name, read_lines
+from frcnn.data.formats.pairing import PictureFolders, PictureIndex, stated_pictures
 from frcnn.data.sample import DataError
 
 ACTION = "add the picture, or take the name off the list"
@@ -87,7 +87,8 @@ def list_of_paths(
         DataError: when the list cannot be read.
     """
     lines = [(number, line) for number, line in enumerate(read_listed(tree, file), 1) if line]
-    chosen = stated_pictures([line for _, line in lines], known, {split, *file.split("/")[:-1]})
+    near = {split, *file.split("/")[:-1]}
+    chosen = stated_pictures([line for _, line in lines], known, PictureFolders(tree.pictures), near)
     place, found = str(tree.root / file), list[Finding]()
     for (number, _), (picture, reason) in zip(lines, chosen, strict=True):
         if not picture:

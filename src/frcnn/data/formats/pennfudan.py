@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from frcnn.data.findings import Finding, Problem
 from frcnn.data.formats.assemble import Reading, Record
-from frcnn.data.formats.layout import PictureIndex, Tree, data_set_root, read_lines
-from frcnn.data.formats.pairing import picture_of
+from frcnn.data.formats.layout import Tree, data_set_root, read_lines
+from frcnn.data.formats.pairing import PictureIndex, picture_of
 from frcnn.data.formats.vocxml import from_one_based
 
 _RECORD = re.compile(r"(?:^|/)Annotation/[^/]+\.txt$")

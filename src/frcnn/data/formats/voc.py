@@ -21,9 +21,9 @@ import numpy as np
 from frcnn.data.findings import Finding, Problem
 from frcnn.data.formats import vocxml
 from frcnn.data.formats.assemble import Reading, Record
-from frcnn.data.formats.layout import SMALL, PictureIndex, Tree, data_set_root, folder_splits, read_bytes
+from frcnn.data.formats.layout import SMALL, Tree, data_set_root, folder_splits, read_bytes
 from frcnn.data.formats.lists import lists_of_names
-from frcnn.data.formats.pairing import picture_of
+from frcnn.data.formats.pairing import PictureIndex, picture_of
 from frcnn.data.sample import DataError
 
 _CLASS_FILE = re.compile(r".+_(train|val|trainval|test)\.txt$")
@@ -49,7 +49,7 @@ def read(tree: Tree) -> Reading:
         )
     files = tree.with_endings([".xml"])
     files = tuple(f for f in files if f.startswith("Annotations/")) or files
-    index = PictureIndex(pictures)
+    index = PictureIndex(pictures, (f[: -len(".xml")] for f in files))
     listed, findings = _read_lists(tree, index)
     splits = listed or folder_splits(pictures)
     of_picture: dict[str, Record] = {}

@@ -20,8 +20,8 @@ import numpy as np
 
 from frcnn.data.findings import Finding, Problem
 from frcnn.data.formats.assemble import Reading, Record
-from frcnn.data.formats.layout import PictureIndex, Tree, base_name, read_lines
-from frcnn.data.formats.pairing import picture_of
+from frcnn.data.formats.layout import Tree, base_name, read_lines
+from frcnn.data.formats.pairing import PictureIndex, picture_of
 from frcnn.data.formats.yolosetup import (
     IN_LABELS,
     LISTS,
@@ -78,10 +78,12 @@ def read(tree: Tree) -> Reading:
     findings += more
     splits, used, more = splits_of(tree, setup, file)
     findings += more
-    owners, index = _label_files(tree, tree.pictures), PictureIndex(tree.pictures)
+    owners = _label_files(tree, tree.pictures)
+    index = PictureIndex(tree.pictures, (label[: -len(".txt")] for label in owners))
     of_picture, polygons = dict[str, Record](), 0
-    for label, pictures in owners.items():
-        found, count = _read_file(tree.root, label, pictures, index, of_picture, names, setup.keypoints)
+    # a picture is that of the label file in its place, before one elsewhere is asked
+    for label in sorted(owners, key=lambda label: not owners[label]):
+        found, count = _read_file(tree.root, label, owners[label], index, of_picture, names, setup.keypoints)
         findings += found
         polygons += count
     pictures = [p for p in tree.pictures if used is None or p in used or p in of_picture]
