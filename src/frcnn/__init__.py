@@ -12,7 +12,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from frcnn.config import Config
-    from frcnn.conversion import convert
+    from frcnn.conversion.run import convert
     from frcnn.data.open import open_dataset
     from frcnn.data.sample import DataError, Dataset, Sample
     from frcnn.evaluation.report import Report
@@ -40,7 +40,7 @@ _HOMES = {
     "Result": "frcnn.results",
     "Run": "frcnn.training.run",
     "Sample": "frcnn.data.sample",
-    "convert": "frcnn.conversion",
+    "convert": "frcnn.conversion.run",
     "evaluate": "frcnn.evaluation.run",
     "open_dataset": "frcnn.data.open",
     "recipe": "frcnn.recipes",

@@ -6,7 +6,7 @@ import pytest
 from tiny import PICTURES, tiny_config, write_voc
 
 from frcnn.config import DataConfig
-from frcnn.conversion import convert
+from frcnn.conversion.run import convert
 from frcnn.data.findings import CheckReport, Finding
 from frcnn.data.open import open_dataset
 from frcnn.model.detector import FasterRCNN, build_network
@@ -16,6 +16,7 @@ from frcnn.training.announce import (
     anchor_lines,
     check_notes,
     class_table,
+    decoding_line,
     model_lines,
     model_notes,
 )
@@ -52,6 +53,18 @@ def test_flags_are_said_with_their_number() -> None:
         "D20 2 DontCare boxes: ignore regions",
         "D11 background picture (1): kept as background",
     ]
+
+
+def test_whether_pictures_were_decoded_is_said(voc: Path) -> None:
+    data = open_dataset(voc)
+    assert decoding_line(CheckReport("", (), {}, True), data.subset([])) == (
+        "all 0 pictures were decoded before the first step"
+    )
+    line = decoding_line(CheckReport("", (), {"images": 9}), data)
+    assert line.startswith(
+        "the 9 pictures (0 million pixels) were not decoded before the first step: damaged "
+    )
+    assert "frcnn check DATA --decode" in line
 
 
 def test_small_objects_are_warned_about(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def convert(
     """Write a data set as COCO, Pascal VOC or YOLO, and say what that form does not hold."""
     policies = settings_of({"data.rename": one_class_rename(one_class), "data.on_bad_image": on_bad_image})
     config = with_settings(Config(), [*policies, *(settings or ())])
-    from frcnn.conversion import convert as write
+    from frcnn.conversion.run import convert as write
 
     with ExitStack() as stack:
         bars: list[Callable[[int], None]] = []

@@ -174,16 +174,33 @@ def open_dataset(
         DataError: when something is missing or cannot be read, with file and line of everything that was
         found; for a split that does not exist or is empty.
     """
-    config = config or DataConfig()
-    dataset, findings = read_dataset(path, classes, config, absent)
-    whole = dataset
-    if split is not None:
-        dataset = pick_split(dataset, split)
-    CheckReport(
-        str(path), tuple(relevant(findings, whole, dataset, [split] if split else None))
-    ).raise_errors()
-    readable = np.flatnonzero(dataset.pictures.sizes.all(1))
-    return dataset if len(readable) == len(dataset) else dataset.subset(readable)
+    dataset, findings = read_split(path, split, classes, config, absent)
+    CheckReport(str(path), tuple(findings)).raise_errors()
+    return readable(dataset)
+
+
+def read_split(
+    path: str | Path,
+    split: str | None = None,
+    classes: str | Sequence[str] | None = None,
+    config: DataConfig | None = None,
+    absent: Severity = "error",
+) -> tuple[Dataset, list[Finding]]:
+    """As ``open_dataset``, with the findings that concern the chosen pictures, errors too, and with pictures
+    that cannot be read.
+
+    Raises:
+        DataError: as ``read_dataset``; for a split that does not exist or is empty.
+    """
+    whole, findings = read_dataset(path, classes, config, absent)
+    dataset = whole if split is None else pick_split(whole, split)
+    return dataset, relevant(findings, whole, dataset, [split] if split else None)
+
+
+def readable(dataset: Dataset) -> Dataset:
+    """Without the pictures whose headers cannot be read."""
+    known = np.flatnonzero(dataset.pictures.sizes.all(1))
+    return dataset if len(known) == len(dataset) else dataset.subset(known)
 
 
 def pick_split(dataset: Dataset, split: str) -> Dataset:

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from one_set import CLASSES, FLAGGED, HOLDS, PLAIN, WRITERS, Thing
 from PIL import Image
-from voc_files import picture, real, text
+from voc_files import devkit, picture, real, text
 
 import frcnn
 from frcnn.cli import run
 from frcnn.config import DataConfig
-from frcnn.conversion import convert
+from frcnn.conversion.run import convert
 from frcnn.data.open import open_dataset, read_dataset
 from frcnn.data.sample import DataError, Dataset, Sample
 
@@ -64,9 +64,11 @@ def test_what_both_hold_comes_back(tmp_path: Path, kind: str, target: str) -> No
 def test_a_set_without_a_box(tmp_path: Path, target: str) -> None:
     source = written(tmp_path / "in", "coco", {"a": [], "b": [], "c": []})
     done = convert(source, tmp_path / "out", target)  # type: ignore[arg-type]
-    assert (len(done.dataset), done.lost) == (3, ())
+    names = "4 classes without a box: Car, Cyclist, Person, traffic light: not named any more"
+    assert (len(done.dataset), done.lost) == (3, (names,) if target == "voc" else ())
     again = open_dataset(tmp_path / "out")
     assert len(again) == 3 and not len(again.objects.boxes)
+    assert set(again.source_ids) == (set() if target == "voc" else set(CLASSES))
 
 
 def test_what_a_form_does_not_hold_is_named_with_its_number(tmp_path: Path) -> None:
@@ -146,6 +148,31 @@ def test_pictures_with_an_exif_rotation(tmp_path: Path, target: str, exif: str) 
     assert any("data.exif=ignore" in line for line in done.lost) is (exif == "ignore")
 
 
+def test_sizes_that_are_not_the_pictures_are_refused_all_at_once(tmp_path: Path) -> None:
+    source = devkit(tmp_path / "in", {"a": [("cat", 1, 1, 70, 50)], "b": [("cat", 1, 1, 9, 9)], "c": []})
+    for name in "ab":  # made smaller after they were annotated
+        picture(source / f"JPEGImages/{name}.jpg", (30, 40))
+    with pytest.raises(DataError, match="2 errors in the data") as caught:
+        convert(source, tmp_path / "out", "coco")
+    for name in "ab":
+        line = f"{source}/Annotations/{name}.xml: states 80 x 60, the picture has 40 x 30 pixels"
+        assert line in str(caught.value)
+    assert not (tmp_path / "out").exists()
+    text(source / "Annotations/c.xml", "<annotation>")
+    with pytest.raises(DataError, match="3 errors in the data"):  # with what reading found
+        convert(source, tmp_path / "out", "coco")
+
+
+def test_boxes_that_were_drawn_on_unrotated_pictures_are_refused(tmp_path: Path) -> None:
+    source = devkit(tmp_path / "in", {"a": [("cat", 1, 1, 70, 50)]})
+    turn = Image.Exif()
+    turn[0x0112] = 6
+    Image.new("RGB", (80, 60)).save(source / "JPEGImages/a.jpg", exif=turn)
+    with pytest.raises(DataError, match=r"^D14 .*after its EXIF rotation \(6\).*--exif ignore"):
+        convert(source, tmp_path / "out", "yolo")
+    assert len(convert(source, tmp_path / "out", "yolo", config=DataConfig(exif="ignore")).dataset) == 1
+
+
 def test_one_split(tmp_path: Path) -> None:
     source = written(tmp_path / "in", "yolo", PLAIN)
     convert(source, tmp_path / "out", "coco", split="train")
@@ -216,7 +243,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert run(["convert", str(source), str(tmp_path / "out"), "--to", "yolo", "--one-class", "thing"]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "Pascal VOC -> YOLO: 3 pictures, 6 boxes, 1 classes; splits: train 2, val 1",
-        "YOLO does not hold all of it:",
+        "left out or changed:",
         "    1 difficult or ignored boxes: written as ordinary ones",
         "    1 truncated boxes: the flag is dropped",
         "    1 occluded boxes: the flag is dropped",
