@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
 import pytest
 
-from frcnn.files import write_bytes, write_text
+from frcnn.files import printable, write_bytes, write_text
 
 
 def test_empty_new_and_replaced(tmp_path: Path) -> None:
@@ -15,6 +16,14 @@ def test_empty_new_and_replaced(tmp_path: Path) -> None:
     write_text(target, "ä\n")
     assert target.read_bytes() == b"\xc3\xa4\n" and list(target.parent.iterdir()) == [target]
     assert os.name == "nt" or target.stat().st_mode & 0o777 == 0o644
+
+
+def test_text_that_is_no_unicode(tmp_path: Path) -> None:
+    assert printable("") == "" and printable("ä → \U0001f600\n") == "ä → \U0001f600\n"
+    name = os.fsdecode(b"caf\xe9.jpg")
+    assert printable(name) == r"caf\udce9.jpg"
+    write_text(tmp_path / "a.json", json.dumps({"ä": name}, ensure_ascii=False))
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == {"ä": name}
 
 
 def test_a_failure_leaves_the_old_file_and_nothing_else(

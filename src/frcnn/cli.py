@@ -7,6 +7,7 @@ Nothing here imports torch, so that ``--help`` answers at once.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import traceback
@@ -81,6 +82,9 @@ def run(arguments: Sequence[str]) -> int:
     Args:
         arguments: as after ``frcnn`` on the command line.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # file names need be no text, nor terminals know all of it
+            stream.reconfigure(errors="backslashreplace")
     debug = "--debug" in arguments
     words = [word for word in arguments if word != "--debug"]
     try:

@@ -35,8 +35,15 @@ def write_atomic(path: str | Path, write: Callable[[Path], object]) -> None:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """The same for UTF-8 text."""
-    write_bytes(path, text.encode("utf-8"))
+    """The same for UTF-8 text; file names that are no text are written as by ``printable``."""
+    write_bytes(path, printable(text).encode("utf-8"))
+
+
+def printable(text: str) -> str:
+    r"""A text that can be written anywhere: bytes of file names that are no UTF-8 become ``\udce9`` and the
+    like. JSON and YAML write them so, and read the same name back.
+    """
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def cache_folder() -> Path:

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from frcnn.files import write_text
+from frcnn.files import printable, write_text
 from frcnn.training.folder import RunFolder
 
 
@@ -42,6 +42,7 @@ class Journal:
 
     def say(self, text: str) -> None:
         """Print and log."""
+        text = printable(text)
         self._console.print(text, markup=False)
         self._log(text)
 
