@@ -83,10 +83,12 @@ def read(tree: Tree) -> Reading:
     of_picture, polygons = dict[str, Record](), 0
     # a picture is that of the label file in its place, before one elsewhere is asked
     for label in sorted(owners, key=lambda label: not owners[label]):
+        if tree.only and used is not None and owners[label] and used.isdisjoint(owners[label]):
+            continue  # of another data set than that of the file that was chosen
         found, count = _read_file(tree.root, label, owners[label], index, of_picture, names, setup.keypoints)
         findings += found
         polygons += count
-    pictures = [p for p in tree.pictures if used is None or p in used or p in of_picture]
+    pictures = [p for p in tree.pictures if used is None or p in used or (p in of_picture and not tree.only)]
     records = [of_picture.get(p) or Record(p) for p in pictures]
     position = {picture: i for i, picture in enumerate(pictures)}
     present = {name for r in records for name in r.names}
@@ -104,8 +106,8 @@ def _notes(
     """What is no fault and should be known."""
     root, found = str(tree.root), list[Finding]()
     if left_out:
-        message = (
-            f"{left_out} of {len(tree.pictures)} pictures are in no split of {file} and have no label file"
+        message = f"{left_out} of {len(tree.pictures)} pictures are in no split of {file}" + (
+            " and have no label file" if not tree.only else ""
         )
         found.append(Finding("D12", "note", message, root, 0, "left out"))
     if polygons:

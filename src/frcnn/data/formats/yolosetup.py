@@ -28,8 +28,9 @@ LISTS = {f"{word}.txt": split for word, split in SPLIT_NAMES.items()}
 LONGEST = 1_000_000
 """Bytes of a file with classes and splits: to understand YAML takes much longer than to read it."""
 IN_LABELS = re.compile(r"(?:^|/)labels/")
-_NAMES = re.compile(r"""(?:^|[{,]\s*)["']?(names|nc)["']?\s*:""", re.MULTILINE)
-_SPLIT = re.compile(r"""(?:^|[{,]\s*)["']?(train|val|valid|validation|test)["']?\s*:""", re.MULTILINE)
+_NAMES, _SPLIT = "names|nc", "train|val|valid|validation|test"
+_FLOW = re.compile(r"(?:\s|#[^\n]*\n|---)*\{")
+"""How YAML begins that is written in braces, on as few lines as one likes."""
 _DATA = re.compile(r"^\s*(train|valid)\s*=", re.MULTILINE)
 
 
@@ -46,9 +47,15 @@ def setup_files(tree: Tree) -> list[str]:
     yamls = [
         f
         for f in tree.with_endings([".yaml", ".yml"])
-        if _NAMES.search(head := _head(tree, f)) and _SPLIT.search(head)
+        if _has_key(head := _head(tree, f), _NAMES) and _has_key(head, _SPLIT)
     ]
     return yamls or [f for f in tree.with_endings([".data"]) if _DATA.search(_head(tree, f))]
+
+
+def _has_key(text: str, words: str) -> bool:
+    """Whether YAML has one of the keys, not below another one."""
+    begin = r"(?:^|[{,]\s*)" if _FLOW.match(text) else "^"
+    return bool(re.search(rf"""{begin}["']?({words})["']?\s*:""", text, re.MULTILINE))
 
 
 def _head(tree: Tree, file: str) -> str:
