@@ -473,6 +473,44 @@ def test_eval(data: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert "AP50" in capsys.readouterr().out
 
 
+def test_eval_takes_the_advice_that_it_gives(
+    data: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = (data / "p2.jpg").read_bytes()
+    (data / "p2.jpg").write_bytes(whole[: len(whole) // 2])
+    words = ["eval", str(model), str(data), "--json"]
+    assert run(words) == 2
+    assert "p2.jpg" in capsys.readouterr().err
+    assert run([*words, "--on-bad-image", "skip"]) == 0
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["settings"]["images"] == 4
+    assert "D13 warn: picture cannot be read (1)" in shown.err and "p2.jpg" in shown.err
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (SIZE, SIZE // 2)).save(data / "p2.jpg", exif=exif)
+    text = (data / "p2.xml").read_text().replace(f"<height>{SIZE}", f"<height>{SIZE // 2}")
+    (data / "p2.xml").write_text(text.replace("<ymax>80<", "<ymax>40<").replace("<ymax>50<", "<ymax>40<"))
+    assert run(words) == 2
+    assert "use such pictures as they are stored with --exif ignore" in one_sentence(capsys)
+    assert run([*words, "--exif", "ignore"]) == 0
+    assert json.loads(capsys.readouterr().out)["settings"]["images"] == 5
+
+
+def test_eval_sets_how_the_data_are_read_and_nothing_else(
+    data: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["eval", str(model), str(data), "--json"]
+    assert run([*words, "--set", "data.classes=cat"]) == 0
+    assert json.loads(capsys.readouterr().out)["settings"]["objects"] == 4
+    for key in ("roi.nms_iou", "preprocess.min_size", "model.rpn.nms_iou"):
+        assert run([*words, "--set", f"{key}=0.4", "--set", "data.difficult=object"]) == 2
+        assert f"--set {key.removeprefix('model.')}: the model decides about that" in one_sentence(capsys)
+    assert run([*words, "--set", "data.formt=voc"]) == 2
+    assert "did you mean 'data.format'" in one_sentence(capsys)
+    assert run([*words, "--set", "data.format=kitty"]) == 2
+    assert "data.format" in one_sentence(capsys)
+
+
 def test_eval_by_other_protocols(data: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for protocol, number in (("voc07", "mAP"), ("kitti11", "AP_moderate"), ("recall", "AR1000")):
         words = ["eval", str(model), str(data), "--protocol", protocol, "--out", protocol]

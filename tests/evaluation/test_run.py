@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +16,7 @@ from torch import nn
 
 from frcnn.config import Config
 from frcnn.data.open import open_dataset
-from frcnn.data.sample import Dataset
+from frcnn.data.sample import DataError, Dataset
 from frcnn.evaluation.collect import Collector, collect_detections
 from frcnn.evaluation.protocols import PROTOCOLS
 from frcnn.evaluation.run import class_map, evaluate, ground_truth
@@ -204,6 +205,54 @@ def test_data_as_a_folder_and_what_is_wrong_with_it(data: Dataset) -> None:
         evaluate(knowing("ant", "dog"), data, protocol="voc99")
 
 
+def test_a_folder_is_checked_and_cleaned_as_the_command_does(data: Dataset) -> None:
+    file = data.root / "c.xml"
+    flat = "<bndbox><xmin>9</xmin><ymin>9</ymin><xmax>9</xmax><ymax>5</ymax></bndbox>"
+    text = file.read_text().replace("</annotation>", f"<object><name>ant</name>{flat}</object></annotation>")
+    file.write_text(text)
+    detector = knowing("ant", "dog")
+    with pytest.raises(DataError, match=r"D01 .*c\.xml.*--bad-boxes drop"):
+        evaluate(detector, data.root)
+    detector.config = with_settings(detector.config, ["data.bad_boxes=drop"])
+    report = evaluate(detector, data.root)
+    assert report["AP"] == 1.0 and report.settings.objects == 3
+    assert not any("without area" in note for note in report.notes), "left out, not only ignored"
+    twice = data.root / "a.xml"
+    objects = twice.read_text()
+    first = objects[objects.index("<object>") : objects.index("</object>") + len("</object>")]
+    twice.write_text(objects.replace("</annotation>", f"{first}</annotation>"))
+    assert evaluate(detector, data.root).settings.objects == 4
+    detector.config = with_settings(detector.config, ["data.dedupe=true"])
+    assert evaluate(detector, data.root).settings.objects == 3
+
+
+def test_pictures_that_cannot_be_read_are_left_out_by_name_where_allowed(data: Dataset) -> None:
+    (data.root / "a.png").write_bytes(b"")  # after it was opened
+    detector = knowing("ant", "dog")
+    with pytest.raises(DataError, match=r"a\.png"):
+        evaluate(detector, data)
+    detector.config = with_settings(detector.config, ["data.on_bad_image=skip"])
+    by_header = evaluate(detector, data.root)
+    while_reading = evaluate(detector, data)
+    assert while_reading.to_json() == by_header.to_json()
+    assert (by_header.settings.images, by_header.settings.objects, by_header["AP"]) == (2, 1, 1.0)
+    assert by_header.counts.detections == 2, "nothing that is found in it counts"
+    note = f"1 pictures could not be read and were left out: {data.root / 'a.png'}"
+    assert by_header.notes[-1] == note
+    for name in "bc":
+        (data.root / f"{name}.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"no picture can be read, the first is .*\.png"):
+        evaluate(detector, data)
+
+
+def test_a_data_set_that_was_opened_the_other_way_round_is_refused(data: Dataset) -> None:
+    detector = knowing("ant", "dog")
+    with pytest.raises(DataError, match=r"data\.exif=ignore, and data\.exif=apply is wanted"):
+        evaluate(detector, replace(data, upright=False))
+    detector.config = with_settings(detector.config, ["data.exif=ignore"])
+    assert evaluate(detector, replace(data, upright=False))["AP"] == 1.0
+
+
 def test_the_mode_of_the_network_comes_back_and_progress_is_told(data: Dataset) -> None:
     detector, seen = knowing("ant", "dog"), []
     detector.model.train()
@@ -222,6 +271,9 @@ def test_collecting_nothing_and_counting_limits() -> None:
     assert (collector.capped, collector.inexact, collector.images) == (1, 1, 2)
     assert collector.results[0] == {"image_id": 7, "category_id": 2, "bbox": [0, 0, 4, 8], "score": 0.5}
     assert len(collector.results) == 3 and collector.counts.capped_images == 1
+    collector.add(found, (11, 13), left_out=(0, 1))
+    assert (collector.capped, collector.inexact, collector.images) == (1, 1, 4)
+    assert len(collector.results) == 3 and collector.unread == {}
 
 
 def test_a_real_network_with_other_limits(data: Dataset) -> None:

@@ -24,3 +24,9 @@ def test_more_than_a_hundredth_are_too_many(skipped: int, pictures: int, many: b
 def test_long_lists_are_cut() -> None:
     text, _ = describe_skipped([f"{i}.jpg" for i in range(12)], 20, 1)
     assert text.endswith("9.jpg and 2 more")
+
+
+def test_validation_pictures_are_told_from_others() -> None:
+    text, many = describe_skipped(["a.jpg"], 3, 2, validation=True)
+    assert text == "epoch 2: 1 of 3 validation pictures could not be read and were left out: a.jpg"
+    assert not many and describe_skipped(["a.jpg", "b.jpg"], 3, 2, validation=True)[1]

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 from frcnn.commands import options
+from frcnn.commands.errors import CommandError
 from frcnn.commands.progress import progress
 from frcnn.commands.setup import choose_device, model_file, one_class_rename, settings_of
+from frcnn.config import Config
 from frcnn.files import write_text
 from frcnn.settings import with_settings
 
@@ -32,15 +36,19 @@ def evaluate(
     overlap: options.DetectOverlap = None,
     one_class: options.OneClass = None,
     bad_boxes: options.BadBoxesOption = None,
+    on_bad_image: options.BadImageOption = None,
+    exif: options.ExifOption = None,
     dedupe: options.Dedupe = None,
     device: options.Device = "auto",
     precision: options.DetectPrecision = None,
     compiled: options.Compile = False,
     as_json: options.AsJson = False,
     out: options.OutOrNot = None,
+    settings: options.DataSettings = None,
     proposals: options.GivenProposals = None,
 ) -> None:
     """Measure a detector on annotated pictures."""
+    changes = data_settings(settings or ())
     where = choose_device(device)
     from frcnn.data.check import load_checked
     from frcnn.data.proposals import attach, check_second_stage, read
@@ -53,19 +61,22 @@ def evaluate(
     rule = choose_protocol(config.detector, None if protocol is None else protocol.value)
     if compiled:
         detector.compile()
-    config = with_settings(
-        config,
-        settings_of(
-            {
-                "data.rename": one_class_rename(one_class),
-                "data.bad_boxes": bad_boxes,
-                "data.dedupe": dedupe,
-            }
-        ),
+    policies = settings_of(
+        {
+            "data.rename": one_class_rename(one_class),
+            "data.bad_boxes": bad_boxes,
+            "data.on_bad_image": on_bad_image,
+            "data.exif": exif,
+            "data.dedupe": dedupe,
+        }
     )
+    config = with_settings(config, [*policies, *changes])
+    detector = replace(detector, config=config)  # pictures are decoded as they were checked
     split, file, line = choose_split(model, data, split, config.data, splits)
     dataset, found = load_checked(data, split, config=config, splits=file, absent="warn")
-    print(found.summary(), *found.flag_lines(), line, sep="\n", file=sys.stderr)
+    unread = found.with_code("D13")
+    lines = [found.summary(), *found.flag_lines(), *([found.format(unread)] if unread else []), line]
+    print(*lines, sep="\n", file=sys.stderr)
     if proposals is not None:
         check_second_stage(config)
         dataset = attach(dataset, read(proposals))
@@ -85,6 +96,24 @@ def evaluate(
         write_text(out / "evaluation.json", report.to_json() + "\n")
         write_text(out / "classes.csv", report.to_csv())
     typer.echo(report.to_json() if as_json else report.format(color=sys.stdout.isatty()))
+
+
+def data_settings(settings: Sequence[str]) -> list[str]:
+    """What ``--set`` may change in an evaluation: how the data are read.
+
+    Raises:
+        CommandError: naming the keys that are part of the model.
+    """
+    keys = [setting.partition("=")[0].strip().removeprefix("model.") for setting in settings]
+    sections = set(Config.model_fields) - {"data"}
+    fixed = [key for key in keys if key.partition(".")[0] in sections]
+    if fixed:
+        raise CommandError(
+            f"--set {', '.join(fixed)}: the model decides about that; only keys of data can be set "
+            "here, such as data.format (score, max-dets, tile, overlap and precision are options)",
+            2,
+        )
+    return list(settings)
 
 
 def choose_split(

@@ -123,6 +123,10 @@ Settings = Annotated[
     list[str] | None,
     _option("Any key of the configuration; may be given many times.", "--set", "KEY=VALUE"),
 ]
+DataSettings = Annotated[
+    list[str] | None,
+    _option("Key of data in the configuration; may be given many times.", "--set", "data.KEY=VALUE"),
+]
 Weights = Annotated[Path | None, _option("Model file or torchvision:NAME to start from.", metavar="FILE")]
 BackboneWeights = Annotated[
     Path | None,
@@ -179,7 +183,8 @@ EvalSplit = Annotated[
 ]
 TrainSplit = Annotated[str | None, _option("Split to train on.", "--train", "SPLIT")]
 ValSplit = Annotated[
-    str | None, _option("Split to validate on, a share to hold out (0.2), or none.", metavar="SPLIT")
+    str | None,
+    _option("Split to validate on, a share of the training pictures (0.2), or none.", metavar="SPLIT"),
 ]
 GroupBy = Annotated[
     str | None,
@@ -223,6 +228,14 @@ ShowSeed = Annotated[int, _at_least(0, "Of the choice of pictures and their vari
 SheetOut = Annotated[Path, _option("The sheet, a picture file.", metavar="FILE")]
 Decode = Annotated[
     bool, _option("Decode every picture completely, and look for pictures that look alike.", "--decode")
+]
+DecodeFirst = Annotated[
+    bool | None,
+    typer.Option(
+        "--decode/--no-decode",
+        help="Decode all pictures before the first step, and look for those that look alike; default: decode "
+        "them where they have at most 1,000 million pixels together, some 3,000 of 640 x 480.",
+    ),
 ]
 Cache = Annotated[
     bool,

@@ -32,6 +32,7 @@ class Collector:
         inexact: pictures in which the candidate limit before NMS may have cost a detection.
         images: pictures (or tiles) seen.
         iou: threshold of the NMS that merges tiles.
+        unread: files that could not be read; a set in order. Nothing counts that is found in them.
     """
 
     results: list[dict[str, Any]] = field(default_factory=list)
@@ -39,17 +40,30 @@ class Collector:
     inexact: int = 0
     images: int = 0
     iou: float = 0.5
+    unread: dict[str, None] = field(default_factory=dict)
     _tiles: defaultdict[int, list[Tile]] = field(default_factory=lambda: defaultdict(list))
 
-    def add(self, found: Detections, image_ids: Sequence[int], windows: Sequence[Window | None] = ()) -> None:
+    def add(
+        self,
+        found: Detections,
+        image_ids: Sequence[int],
+        windows: Sequence[Window | None] = (),
+        left_out: Sequence[int] = (),
+    ) -> None:
         """Take the detections of one batch; boxes become (x, y, width, height), labels ``category_id``.
 
-        Those of tiles (``windows`` says where each picture lies in its file) wait for ``finish``.
+        Those of tiles (``windows`` says where each picture lies in its file) wait for ``finish``. Pictures at
+        the positions ``left_out`` do not count.
         """
-        self.capped += int(found.valid.all(dim=1).sum())
-        self.inexact += int((~found.exact).sum())
+        counts = torch.ones(len(image_ids), dtype=torch.bool, device=found.valid.device)
+        for i in left_out:
+            counts[i] = False
+        self.capped += int((found.valid.all(dim=1) & counts).sum())
+        self.inexact += int((~found.exact & counts).sum())
         self.images += len(image_ids)
         for i, (boxes, scores, labels) in enumerate(found.per_image()):
+            if i in left_out:
+                continue
             window = windows[i] if windows else None
             if window is None:
                 self._write(image_ids[i], boxes.float(), scores.float(), labels)
@@ -110,7 +124,8 @@ def collect_detections(
             for batch in batches:
                 with precision.autocast(kind) if precision is not None else nullcontext():
                     found = detect(model, batch.images.to(device, non_blocking=True), limits)
-                collector.add(found, batch.image_ids, batch.windows)
+                collector.add(found, batch.image_ids, batch.windows, batch.unread)
+                collector.unread |= dict.fromkeys(batch.skipped)
                 if progress is not None:
                     progress(collector.images)
     finally:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from frcnn.config import Config
+from frcnn.data.check import check_upright, load_checked
 from frcnn.data.feed.loader import eval_loader
 from frcnn.data.feed.tiles import picture_limit, tiled
-from frcnn.data.open import open_dataset
-from frcnn.data.sample import Dataset, did_you_mean
+from frcnn.data.sample import DataError, Dataset, did_you_mean
 from frcnn.evaluation.collect import Progress, collect_detections
 from frcnn.evaluation.protocols import RECALL, choose_protocol, default_max_dets
 from frcnn.evaluation.report import Report, measure
@@ -21,6 +21,9 @@ from frcnn.model.postprocess import Limits
 from frcnn.model.preprocess import pad_batch, prepare
 from frcnn.precision import Requested, choose_precision
 from frcnn.weights.checkpoint import load_checkpoint, restore
+
+NAMES_SHOWN = 10
+"""Of the pictures that could not be read."""
 
 
 class DetectorLike(Protocol):
@@ -120,7 +123,7 @@ def evaluate(
 
     Args:
         model: a ``frcnn.Detector``, or the path of a model file.
-        data: a data set, or its folder.
+        data: a folder, which is checked first as ``frcnn eval`` does; or a data set, which is taken as it is.
         split: one of its splits; None: all of it.
         protocol: ``coco``, ``voc07``, ``voc12``, ``kitti``, ``kitti11`` or ``recall``; None: ``recall`` for a
             model of proposals alone, else ``coco``.
@@ -132,26 +135,21 @@ def evaluate(
 
     Where ``preprocess.tile`` of the model's configuration says so (``Detector.with_tiles``), pictures are cut
     into tiles and what is found in them is merged; ``max_dets`` is then a tile's limit.
+    With ``data.on_bad_image: skip`` pictures that cannot be read are left out, and the report names them.
 
     Returns:
         The protocol's numbers, the table by class, curves and thresholds.
 
     Raises:
         ValueError: when the data has classes that the model does not know (for ``recall`` they may differ),
-            the split is missing or empty, or the protocol is unknown or not for this model.
+            the split is missing or empty, the data cannot be used as they are, or the protocol is unknown or
+            not for this model.
     """
     detector = _detector(model)
     rule = choose_protocol(detector.config.detector, protocol)
-    if isinstance(data, str | Path):
-        dataset = open_dataset(data, split, config=detector.config.data, absent="warn")
-    else:
-        dataset = data if split is None else data.subset(split)
-    if not len(dataset):
-        raise ValueError(
-            f"{dataset.root}: no pictures to evaluate on{f' in split {split!r}' if split else ''}"
-        )
-    # before the work, because it may find an unknown class
-    truth = ground_truth(dataset, None if rule == RECALL else detector.classes)
+    dataset, unread = _pictures(data, split, detector.config)
+    names = None if rule == RECALL else detector.classes
+    truth = ground_truth(dataset, names)  # before the work, because it may find an unknown class
     config, settings = detector.config, detector.config.eval
     floor, most = default_limits(config, rule)
     floor, most = floor if score is None else score, most if max_dets is None else max_dets
@@ -165,8 +163,52 @@ def evaluate(
     limits = Limits(score=floor, max_dets=most)
     show = None if progress is None else _by_picture(progress, len(dataset) / len(tiles))
     found = collect_detections(detector.model, batches, device, chosen, limits, show)
-    most = picture_limit(dataset, config, most)
-    return measure(truth, found.results, most, floor, rule, counts=found.counts)
+    left = readable(dataset, found.unread)
+    if len(left) < len(dataset):
+        truth = ground_truth(_not_empty(left, found.unread), names)
+    known, most = set(left.pictures.ids.tolist()), picture_limit(left, config, most)
+    results = [result for result in found.results if result["image_id"] in known]
+    report = measure(truth, results, most, floor, rule, counts=found.counts)
+    return _naming(report, [*unread, *found.unread])
+
+
+def readable(dataset: Dataset, unread: Container[str]) -> Dataset:
+    """The pictures whose files are not among ``unread``."""
+    keep = [i for i in range(len(dataset)) if str(dataset.picture_path(i)) not in unread]
+    return dataset if len(keep) == len(dataset) else dataset.subset(keep)
+
+
+def _pictures(data: Dataset | str | Path, split: str | None, config: Config) -> tuple[Dataset, list[str]]:
+    """What is measured on, at least one picture; and the files left out because they cannot be read."""
+    unread: list[str] = []
+    if isinstance(data, Dataset):
+        dataset = data if split is None else data.subset(split)
+        check_upright(dataset, config.data)
+    else:
+        dataset, report = load_checked(data, split, config=config, absent="warn")
+        unread = [finding.path for finding in report.with_code("D13")]
+    if not len(dataset):
+        raise DataError(
+            f"{dataset.root}: no pictures to evaluate on{f' in split {split!r}' if split else ''}"
+        )
+    return dataset, unread
+
+
+def _not_empty(left: Dataset, unread: Iterable[str]) -> Dataset:
+    if not len(left):
+        raise DataError(
+            f"{left.root}: no picture can be read, the first is {next(iter(unread))}; replace them"
+        )
+    return left
+
+
+def _naming(report: Report, unread: Sequence[str]) -> Report:
+    """The report with a note of the files that could not be read."""
+    if not unread:
+        return report
+    names = ", ".join(unread[:NAMES_SHOWN]) + (", ..." if len(unread) > NAMES_SHOWN else "")
+    note = f"{len(unread)} pictures could not be read and were left out: {names}"
+    return replace(report, notes=(*report.notes, note))
 
 
 def _by_picture(progress: Progress, share: float) -> Progress:

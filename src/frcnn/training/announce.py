@@ -75,6 +75,18 @@ def check_notes(report: CheckReport) -> list[str]:
     ]
 
 
+def decoding_line(report: CheckReport, pictures: Dataset) -> str:
+    """Whether the data check decoded the pictures, so that damaged ones are known before the first step."""
+    count = report.counts.get("images", len(pictures))
+    if report.decoded:
+        return f"all {count} pictures were decoded before the first step"
+    pixels = int(pictures.pictures.sizes.astype(np.int64).prod(1).sum())
+    return (
+        f"the {count} pictures ({pixels / 1e6:,.0f} million pixels) were not decoded before the first step: "
+        "damaged ones show when they are read; --decode or frcnn check DATA --decode finds them"
+    )
+
+
 def model_lines(network: Network, config: Config) -> tuple[str, str]:
     """What is trained and what is frozen; how pictures are prepared."""
     trainable = sum(p.numel() for p in network.parameters() if p.requires_grad)

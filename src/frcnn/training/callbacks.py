@@ -219,17 +219,22 @@ class Recorder(pl.Callback):
             trainer.should_stop = True
 
     def _judge_skipped(self, trainer: pl.Trainer, module: TrainingModule) -> None:
-        """Name the pictures that the epoch could not read; too many end the run, on all ranks alike."""
+        """Name the pictures that the epoch and its validation could not read; too many end the run, on all
+        ranks alike.
+        """
         assert module.feed is not None
-        names = gather_names(module.skipped, trainer.world_size)
-        if not names:
-            return
-        text, many = describe_skipped(names, module.feed.images * trainer.world_size, module.epoch)
+        world, val = trainer.world_size, module.task.val
+        names = gather_names(module.skipped, world)
+        said = [describe_skipped(names, module.feed.images * world, module.epoch)] if names else []
+        if val is not None and module.unread:
+            said.append(describe_skipped(module.unread, len(val), module.epoch, validation=True))
         if trainer.is_global_zero:
-            self._journal.note(text)
+            for text, _ in said:
+                self._journal.note(text)
+        many = "; ".join(text for text, too_many in said if too_many)
         if many:
             raise TrainingStopped(
-                f"{text}; more than {MOST_SKIPPED:.0%} are too many: replace these files "
+                f"{many}; more than {MOST_SKIPPED:.0%} are too many: replace these files "
                 f"(frcnn check DATA --decode finds all), then use --resume {self._keeper.folder.path}"
             )
 

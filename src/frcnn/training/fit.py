@@ -51,7 +51,10 @@ def fit(
         except (Interrupted, KeyboardInterrupt, SystemExit):
             raise KeyboardInterrupt from None
         except DataError as error:
-            raise TrainingStopped(f"a picture could not be read while training: {error}") from error
+            raise TrainingStopped(
+                f"a picture could not be read while training: {error}; replace it "
+                f"(frcnn check DATA --decode finds all), then use --resume {keeper.folder.path}"
+            ) from error
         except torch.OutOfMemoryError as error:
             raise TrainingStopped(_out_of_memory(module)) from error
         except ProcessRaisedException as error:

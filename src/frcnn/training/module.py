@@ -12,6 +12,7 @@ from torch import Tensor
 from frcnn.config import Config
 from frcnn.data.feed.loader import Batch, Loader
 from frcnn.data.sample import Dataset
+from frcnn.evaluation.run import readable
 from frcnn.model.detector import Network
 from frcnn.precision import Precision
 from frcnn.structures import Detections, LossRecord, Output
@@ -20,6 +21,7 @@ from frcnn.training.ema import Average
 from frcnn.training.feed import Feed, make_loaders
 from frcnn.training.folder import RunFolder
 from frcnn.training.optim import Schedule, make_optimizer, make_scheduler
+from frcnn.training.skipped import gather_names
 from frcnn.training.state import TrainState, mix_seed, seed_everything
 from frcnn.training.validation import Collector, Validation, gather_rows, judge, validation_config
 from frcnn.training.watch import LossWatch, Seen
@@ -63,6 +65,7 @@ class TrainingModule(pl.LightningModule):
         latest: the batch of the latest step, for messages.
         found: detections in the latest validation batch.
         skipped: files of the current epoch that this rank could not read; a set in order.
+        unread: files that the latest validation could not read, of all ranks.
         feed: training batches of this rank, from the start of the training on.
     """
 
@@ -79,6 +82,7 @@ class TrainingModule(pl.LightningModule):
         self.latest: Batch | None = None
         self.found: Detections | None = None
         self.skipped: dict[str, None] = {}
+        self.unread: list[str] = []
         self.feed: Feed | None = None
         self._loaders = loaders
         self.fused = False
@@ -213,8 +217,10 @@ class TrainingModule(pl.LightningModule):
         if self.trainer.world_size > 1:
             rows = gather_rows(rows)
             torch.distributed.all_reduce(sums)
+        self.unread = gather_names(self._collector.unread, self.trainer.world_size)
+        val = readable(self.task.val, set(self.unread))
         names, trained = self.network.losses.names(), self.network.trained_losses
-        self.validation = judge(rows, sums, self.task.val, self.task.config, names, trained)
+        self.validation = judge(rows, sums, val, self.task.config, names, trained)
 
     def _report_bad_step(self, content: dict[str, Any]) -> None:
         if self.global_rank == 0:

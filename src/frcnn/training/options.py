@@ -27,14 +27,16 @@ class TrainOptions:
         name: of the run folder; None: the recipe's. A number is added where the folder exists.
         runs: folder of the run folders.
         train: split to train on; None: "train", else "trainval", else all pictures.
-        val: split to validate on, "none", or a share of the training pictures to hold out where the data set
-            has no split "val"; None: "val" if there is one, else the configuration's share (``data.val``).
+        val: split to validate on, "none", or a share of the training pictures to hold out, whatever splits
+            the data set has; None: "val" if there is one, else the configuration's share (``data.val``).
         splits: ``splits.json`` of another run, or a file like it, whose pictures are used.
         time: "90s", "30m", "1h30m": fit the number of epochs to this much time, evaluation included.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
         devices: number of devices; more than one trains with DDP.
         resume: run folder to go on with; everything else is read from it.
         bad_boxes: "error" or "drop" for boxes that cannot be used.
+        decode: decode all pictures before the first step, and look for those that look alike; None: decode
+            them where that takes seconds (``frcnn.data.check.DECODED``), and compare nothing.
         weights: model file or ``torchvision:NAME`` to start from; layers of other classes are begun anew.
         backbone_weights: file of backbone weights in torchvision's or timm's naming, or a model file, whose
             backbone and pyramid are taken.
@@ -64,6 +66,7 @@ class TrainOptions:
     devices: int = 1
     resume: str | Path | None = None
     bad_boxes: Literal["error", "drop"] | None = None
+    decode: bool | None = None
     weights: str | Path | None = None
     backbone_weights: str | Path | None = None
     rpn_weights: str | Path | None = None

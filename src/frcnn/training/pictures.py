@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from frcnn.config import Config
-from frcnn.data.check import apply_policies, check_dataset, load_checked
+from frcnn.data.check import apply_policies, check_dataset, check_upright, load_checked
 from frcnn.data.feed.tiles import tiled
 from frcnn.data.findings import CheckReport
 from frcnn.data.proposals import attach
@@ -21,6 +21,7 @@ from frcnn.training.division import choose_pictures, splits_file
 from frcnn.training.options import TrainOptions
 from frcnn.training.stages import proposals_of
 from frcnn.training.state import TrainState
+from frcnn.training.tiling import tile_notes
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class TrainData:
         both: the two together, with splits "train" and "val".
         report: of the data check.
         source: what a resumed run needs to find them again.
+        notes: what else there is to say about them.
     """
 
     train: Dataset
@@ -40,6 +42,7 @@ class TrainData:
     both: Dataset
     report: CheckReport
     source: dict[str, Any]
+    notes: tuple[str, ...] = ()
 
     @property
     def digest(self) -> str:
@@ -80,18 +83,10 @@ def choose_data(
     if data is None:
         raise DataError("no data: give the folder of a data set")
     splits, choice = splits_file(options, run, choice)
-    if isinstance(data, Dataset):
-        if splits is not None and run is None:
-            data = with_splits(data, read_splits(splits), splits)
-        chosen = choose_training(data, choice)
-        report = check_dataset(chosen, config)
-        chosen = apply_policies(chosen, report, config)
-    elif splits is not None:
-        val = choice.val if choice.val in (NONE, "val") else AUTO
-        again = replace(choice, train="train", val=val, share=0.0, group_by="", folds=0)
-        chosen, report = load_checked(data, again, config=config, splits=splits)
-    else:
-        chosen, report = load_checked(data, choice, config=config)
+    decode = options.decode if state is None else bool(options.decode)  # they were when the run began
+    if isinstance(data, Dataset) and splits is not None and run is None:
+        data = with_splits(data, read_splits(splits), splits)
+    chosen, report = _checked(data, choice, splits, config, decode)
     if config.detector == "rpn":  # proposals have no class
         chosen = chosen.as_one_class(CLASS)
     path = str(data.root) if isinstance(data, Dataset) else str(Path(data).absolute())
@@ -100,8 +95,26 @@ def choose_data(
     if proposals is not None:
         chosen = attach(chosen, proposals)
         source["proposals"] = {"path": str(proposals.path), "digest": proposals.digest}
-    train = tiled(chosen.subset("train"), config, seed=config.train.seed)
+    whole = chosen.subset("train")
+    notes = tile_notes(whole, config)
+    train = tiled(whole, config, seed=config.train.seed)
     val = chosen.subset("val") if "val" in chosen.splits else None
     if not len(train):
         raise DataError(f"{path}: no picture is left to train on")
-    return TrainData(train, val, chosen, report, source)
+    return TrainData(train, val, chosen, report, source, tuple(notes))
+
+
+def _checked(
+    data: str | Path | Dataset, choice: TrainVal, splits: Path | None, config: Config, decode: bool | None
+) -> tuple[Dataset, CheckReport]:
+    """The chosen pictures, fit for use, and what was found; what nobody asked to decode is not cached."""
+    cache = bool(decode)
+    if isinstance(data, Dataset):
+        check_upright(data, config.data)
+        chosen = choose_training(data, choice)
+        report = check_dataset(chosen, config, decode=decode, cache=cache)
+        return apply_policies(chosen, report, config), report
+    if splits is not None:
+        val = choice.val if choice.val in (NONE, "val") else AUTO
+        choice = replace(choice, train="train", val=val, share=0.0, asked=False, group_by="", folds=0)
+    return load_checked(data, choice, config=config, splits=splits, decode=decode, cache=cache)

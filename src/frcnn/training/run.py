@@ -198,12 +198,14 @@ def _announce(prepared: _Prepared, journal: Journal) -> None:
         journal.say(line)
     for line in announce.tile_lines(data.both.subset("train"), data.train, config):
         journal.say(line)
+    if prepared.state is None:
+        (journal.say if data.report.decoded else journal.note)(announce.decoding_line(data.report, data.both))
     frozen, pictures = announce.model_lines(network, config)
     journal.say(pictures)
     anchors, warn = announce.anchor_lines(data.train, network, config)
     (journal.note if warn else journal.say)(anchors)
     journal.say(prepared.precision.describe())
-    notes = prepared.notes if prepared.state is None else tuple(prepared.state.notes)
+    notes = (*prepared.notes, *data.notes) if prepared.state is None else tuple(prepared.state.notes)
     for line in (frozen, *notes, *announce.check_notes(data.report), *announce.model_notes(network, config)):
         if line not in journal.notes:
             journal.note(line)

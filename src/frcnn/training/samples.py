@@ -60,6 +60,8 @@ def save_validation_batch(
     """
     folder.mkdir(exist_ok=True)
     for i, (boxes, scores, labels) in enumerate(found.per_image()[: max(VAL_PICTURES - start, 0)]):
+        if i in batch.unread:
+            continue
         keep = scores >= score
         image = read_image(Path(batch.paths[i]), upright=upright)[0]
         window = batch.windows[i]

@@ -1,4 +1,4 @@
-"""Pictures that could not be read while training: named, counted, and too many of them end the run."""
+"""Pictures that could not be read in an epoch: named, counted, and too many of them end the run."""
 
 from __future__ import annotations
 
@@ -20,18 +20,22 @@ def gather_names(names: Iterable[str], world: int) -> list[str]:
     return list(dict.fromkeys(name for part in parts for name in part))
 
 
-def describe_skipped(names: list[str], pictures: int, epoch: int) -> tuple[str, bool]:
+def describe_skipped(
+    names: list[str], pictures: int, epoch: int, validation: bool = False
+) -> tuple[str, bool]:
     """What to say of an epoch.
 
     Args:
         names: files that could not be read; at least one.
-        pictures: of the epoch.
+        pictures: of the epoch, or of its validation.
         epoch: from 1.
+        validation: whether they are pictures of the validation.
 
     Returns:
         A sentence, and whether the run should end.
     """
     more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
-    text = f"epoch {epoch}: {len(names)} of {pictures} pictures could not be read and taught nothing: "
+    which, fate = ("validation pictures", "were left out") if validation else ("pictures", "taught nothing")
+    text = f"epoch {epoch}: {len(names)} of {pictures} {which} could not be read and {fate}: "
     text += ", ".join(names[:NAMES_SHOWN]) + more
     return text, len(names) > max(MOST_SKIPPED * pictures, 1)

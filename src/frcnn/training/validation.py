@@ -67,7 +67,11 @@ class Validation:
 
 
 class Collector:
-    """Gathers a validation pass on the device; the host reads it once, at the end."""
+    """Gathers a validation pass on the device; the host reads it once, at the end.
+
+    Attributes:
+        unread: files of the pictures that could not be read; a set in order.
+    """
 
     def __init__(self, names: Sequence[str]) -> None:
         """``names``: of the losses."""
@@ -76,6 +80,7 @@ class Collector:
         self._rows: list[Tensor] = []
         self._valid: list[Tensor] = []
         self._losses: list[Tensor] = []
+        self.unread: dict[str, None] = {}
 
     def add(self, batch: Batch, output: Output) -> None:
         """Take the losses and detections of a batch of N pictures."""
@@ -88,9 +93,15 @@ class Collector:
         columns = [found.labels.double(), found.scores.double(), *found.boxes.double().unbind(-1)]
         self._rows.append(torch.stack(columns, -1).flatten(0, 1))  # (N * D, 6)
         self._valid.append(found.valid.flatten())
-        count = len(batch)
+        full, inexact = found.valid.all(1), ~found.exact
+        if batch.skipped:  # black pictures have no losses and reach no limits
+            self.unread |= dict.fromkeys(batch.skipped)
+            read = torch.ones_like(full)
+            read[list(batch.unread)] = False
+            full, inexact = full & read, inexact & read
+        count = len(batch) - len(batch.unread)
         values = [part.double() * count for part in losses.parts()]
-        limits = [found.valid.all(1).sum().double(), (~found.exact).sum().double()]
+        limits = [full.sum().double(), inexact.sum().double()]
         self._losses.append(torch.stack([*values, values[0].new_full((), count), *limits]))  # (P + 3,)
 
     def tensors(self, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -149,7 +160,8 @@ def judge(
     """Mean losses and the report over ``dataset``.
 
     Args:
-        rows: detections (n, 11) in original pixels of the picture or tile.
+        rows: detections (n, 11) in original pixels of the picture or tile; those of pictures that are not in
+            ``dataset`` do not count.
         sums: (P + 3,) as ``Collector.tensors`` gives them.
         dataset: the pictures.
         config: of the run.
@@ -158,9 +170,11 @@ def judge(
     """
     values: list[float] = sums.tolist()
     losses = {name: value / max(values[len(names)], 1) for name, value in zip(names, values, strict=False)}
+    known = set(dataset.pictures.ids.tolist())
     results: list[dict[str, Any]] = [
         {"image_id": int(i), "category_id": int(k), "score": score, "bbox": [x1, y1, x2 - x1, y2 - y1]}
         for i, k, score, x1, y1, x2, y2 in merged(rows, seam_iou(config)).tolist()
+        if int(i) in known
     ]
     protocol = choose_protocol(config.detector)
     floor, most = default_limits(config, protocol)

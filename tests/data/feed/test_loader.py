@@ -260,7 +260,7 @@ def test_a_bad_picture_is_one_sentence_with_its_name(dataset: Dataset, tmp_path:
     data = broken(dataset, tmp_path, (dataset.root / "1.png").read_bytes()[:90])
     for loader in (
         train_loader(data, config(f"data.workers={workers}"), prepare, pad_batch, seed=0),
-        eval_loader(data, config(f"data.workers={workers}", "data.on_bad_image=skip"), prepare, pad_batch, 2),
+        eval_loader(data, config(f"data.workers={workers}"), prepare, pad_batch, 2),
     ):
         with pytest.raises(DataError, match=r"broken\.png") as caught:
             list(loader)
@@ -290,6 +290,18 @@ def test_skipped_pictures_are_named_and_teach_nothing(
                 assert not batch.targets.real[i].any()
                 assert batch.targets.ignore[i].sum() == 1
                 assert batch.targets.boxes[i, 0].tolist() == [0, 0, *batch.images.sizes[i].flip(0).tolist()]
+
+
+def test_evaluation_names_skipped_pictures_by_their_position(dataset: Dataset, tmp_path: Path) -> None:
+    data = broken(dataset, tmp_path, None)
+    settings = config("data.on_bad_image=skip", "data.mosaic=1")  # nothing is mixed, which might help
+    batches = list(eval_loader(data, settings, prepare, pad_batch, 2))
+    assert sorted(i for b in batches for i in b.image_ids) == list(range(1, 8))
+    assert [b.image_ids[i] for b in batches for i in b.unread] == [2]
+    assert [p for b in batches for p in b.skipped] == [str(tmp_path / "broken.png")]
+    whole = list(eval_loader(dataset, settings, prepare, pad_batch, 2))
+    assert not any(b.unread or b.skipped for b in whole)
+    assert [b.images.pixels.shape for b in batches] == [b.images.pixels.shape for b in whole]
 
 
 def test_a_picture_that_changed_size_is_an_error(dataset: Dataset, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from PIL import Image
 from frcnn.config import Config
 from frcnn.data import proposals
 from frcnn.data.feed.loader import eval_loader, train_loader
-from frcnn.data.feed.tiles import picture_limit, tile_windows, tiled
+from frcnn.data.feed.tiles import never_shown, picture_limit, tile_windows, tiled
 from frcnn.data.packed import Packed
 from frcnn.data.sample import DataError, Dataset, Objects, Pictures
 from frcnn.model.preprocess import pad_batch, prepare
@@ -106,6 +106,20 @@ def test_boxes_are_cut_and_those_that_show_little_are_ignored(tmp_path: Path) ->
     assert strict[0].ignore.tolist() == [False, True, False]
     assert strict[1].ignore.tolist() == [True, False]
     assert not data.objects.ignore.any(), "the input stays as it was"
+
+
+def test_objects_that_no_tile_shows_enough_of(tmp_path: Path) -> None:
+    empty = dataset_of(tmp_path, [], [])
+    assert never_shown(empty, config(100)).tolist() == []
+    boxes = [[[100.0, 100, 1600, 1600], [10, 10, 100, 100], [400, 400, 600, 600], [0, 0, 1900, 1900]]]
+    data = dataset_of(tmp_path, [(2000, 2000)], boxes)
+    data.objects.ignore[3] = True
+    assert never_shown(data, config(512)).tolist() == [True, False, False, False]
+    assert not never_shown(data, config(1024)).any()
+    assert not never_shown(data, config(0)).any() and not never_shown(data, config(2000)).any()
+    assert not never_shown(data, config(512, "data.min_visible=0.1")).any()
+    strict = never_shown(data, config(512, "data.min_visible=0.9"))
+    assert strict.tolist() == [True, False, False, False], "some tile shows 90 % of the box on its seam"
 
 
 def test_small_pictures_among_large_ones_stay_whole(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ class Examples(TorchDataset[Example | Failure]):
     """Reads, varies and resizes one picture."""
 
     def __init__(self, dataset: Dataset, config: Config, prepare: Prepare, seed: int | None) -> None:
-        """``seed`` None: no variation, and an unreadable picture is always an error.
+        """``seed`` None: no variation.
 
         Raises:
             ValueError: when pictures are to be mixed that have given proposals.
@@ -84,9 +84,9 @@ class Examples(TorchDataset[Example | Failure]):
         try:
             return self._read(sample, draw)
         except DataError as error:
-            if self._seed is None or self._config.data.on_bad_image == "error":
+            if self._config.data.on_bad_image == "error":
                 return Failure(str(error))
-        if mixes(self._config.data):
+        if self._seed is not None and mixes(self._config.data):
             try:
                 return self._read(sample, draw, mix=False)  # it may have been another one that is bad
             except DataError:

@@ -45,7 +45,7 @@ class Batch(TensorRecord):
         paths: N files.
         skipped: files of this batch that could not be read (``on_bad_image: skip``). Their pictures are black
             and covered by one region without a class that is to be ignored, so they teach nothing. The number
-            of pictures stays, so that no shape changes; who trains counts them.
+            of pictures stays, so that no shape changes; who trains counts them, who measures leaves them out.
         windows: where each picture lies in its file, (x1, y1, x2, y2); None: it is all of it.
     """
 
@@ -58,6 +58,11 @@ class Batch(TensorRecord):
 
     def __len__(self) -> int:
         return len(self.image_ids)
+
+    @property
+    def unread(self) -> tuple[int, ...]:
+        """Positions of the pictures that could not be read."""
+        return tuple(i for i, path in enumerate(self.paths) if path in self.skipped)
 
 
 class Collate:
@@ -167,7 +172,7 @@ def train_loader(
 def eval_loader(
     dataset: Dataset, config: Config, prepare: Prepare, pad: Pad, batch: int, *, rank: int = 0, world: int = 1
 ) -> Loader:
-    """Every picture once as it is, similar shapes together; an unreadable picture is always an error.
+    """Every picture once as it is, similar shapes together.
 
     With several ranks their numbers of batches may differ by one.
     """

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from frcnn.config import Config
 from frcnn.data.feed.transforms import sample_generator
-from frcnn.data.sample import Dataset, Ints, Objects, Pictures
+from frcnn.data.sample import Bools, Dataset, Ints, Objects, Pictures
 
 Windows = NDArray[np.int32]
 
@@ -97,6 +97,23 @@ def tiled(dataset: Dataset, config: Config, *, seed: int | None) -> Dataset:
         return cut
     shown = np.bincount(cut.objects.owners()[~cut.objects.ignore], minlength=len(cut)) > 0
     return cut.subset(_kept(owners, shown, seed))
+
+
+def never_shown(dataset: Dataset, config: Config) -> Bools:
+    """(m,) bool: objects of which no tile shows as much as ``data.min_visible``, so that all ignore them.
+
+    Args:
+        dataset: whole pictures.
+        config: as ``tiled`` takes it.
+    """
+    objects = dataset.objects
+    numbers = np.arange(len(objects.boxes), dtype=np.int32)
+    # the column travels with every piece of a box
+    numbered = replace(dataset, objects=replace(objects, written=numbers), proposals=None)
+    pieces = tiled(numbered, config, seed=None).objects
+    lost = ~objects.ignore
+    lost[pieces.written[~pieces.ignore]] = False
+    return lost
 
 
 def _kept(owners: Ints, shown: NDArray[np.bool_], seed: int) -> Ints:
