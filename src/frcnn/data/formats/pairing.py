@@ -38,26 +38,36 @@ class PictureFolders:
     """The folders that pictures lie in, which tell that a picture is not the one that is meant.
 
     Attributes:
-        holding: folders that hold pictures, "" for the root.
-        splits: the splits that some of them are called like.
+        holding: folders that hold pictures, "" for the root, and the split that each is called like, or "".
+        splits: those splits.
     """
 
     def __init__(self, pictures: Iterable[str]) -> None:
-        self.holding = frozenset(picture.rpartition("/")[0] for picture in pictures)
-        self.splits = frozenset(split_of(folder.split("/")) for folder in self.holding) - {""}
-        self._names = frozenset(base_name(folder) for folder in self.holding) - {""}
+        folders = dict.fromkeys(picture.rpartition("/")[0] for picture in pictures)
+        self.holding = {folder: split_of(folder.split("/")) for folder in folders}
+        self.splits = frozenset(self.holding.values()) - {""}
+        self._names = frozenset(base_name(folder) for folder in folders) - {""}
+        self._stated: dict[str, str] = {}
 
     def other_split(self, path: str, picture: str) -> bool:
         """Whether a path says a split by its folders, and those of the picture say another one."""
-        own = split_of(picture.split("/")[:-1])
-        stated = split_of(_parts(path)[:-1]) if own else ""
-        return bool(stated) and stated != own and (stated in self.splits or not _ELSEWHERE.match(path))
+        own = self.holding.get(picture.rpartition("/")[0], "")
+        return bool(own) and self._split_stated(path) not in ("", own)
 
     def other_folder(self, path: str, picture: str) -> bool:
         """Whether a path states another split, or a folder that is here and that the picture is not in."""
         inner = _parts(path)[-2:-1]
         here = bool(inner) and inner[0] in self._names and inner[0] not in picture.split("/")[:-1]
         return here or self.other_split(path, picture)
+
+    def _split_stated(self, path: str) -> str:
+        """The split that a path says; "" for none, and for one that only another machine has."""
+        above = path[: max(path.rfind("/"), path.rfind("\\")) + 1]
+        if above not in self._stated:  # folders are few
+            said = split_of(_parts(above))
+            here = said in self.splits or not _ELSEWHERE.match(above)
+            self._stated[above] = said if here else ""
+        return self._stated[above]
 
 
 class PictureIndex:
@@ -67,16 +77,18 @@ class PictureIndex:
         """``annotations``: the annotation files, without their endings; they tell which folders hold both."""
         self._by_stem: dict[str, list[str]] = defaultdict(list)
         self._by_name: dict[str, list[str]] = defaultdict(list)
-        beside: set[tuple[str, str]] = set()
+        beside: dict[str, set[str]] = defaultdict(set)
         for picture in pictures:
-            self._by_stem[stem(picture)].append(picture)
+            name = stem(picture)
+            self._by_stem[name].append(picture)
             self._by_name[base_name(picture)].append(picture)
-            beside.add((picture.rpartition("/")[0], stem(picture)))
+            beside[picture.rpartition("/")[0]].add(name)
         self._folders = PictureFolders(p for found in self._by_name.values() for p in found)
         paired = Counter[str]()
         for file in annotations:
             folder = file.rpartition("/")[0]
-            paired[folder] += 1 if (folder, stem(file)) in beside else -1
+            if folder in beside:
+                paired[folder] += 1 if stem(file) in beside[folder] else -1
         self._with_both = frozenset(folder for folder, more in paired.items() if folder and more > 0)
 
     def candidates(self, path: str, filename: str = "") -> list[str]:
