@@ -47,7 +47,7 @@ def test_without_annotations_pictures_are_background(tmp_path: Path) -> None:
     one(tmp_path, [])
     data = open_dataset(tmp_path)
     assert (len(data), data.classes, data.splits) == (1, (), {})
-    assert data[0].boxes.shape == (0, 4)
+    assert data[0].boxes.shape == (0, 4) and not read_dataset(tmp_path)[1]
 
 
 def test_the_layout_of_coco(tmp_path: Path) -> None:
