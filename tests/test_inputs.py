@@ -10,7 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from frcnn.inputs import as_list, as_pixels, collate_targets, read_picture
+from frcnn.config import PreprocessConfig
+from frcnn.inputs import as_list, as_pixels, collate_targets, cut_pictures, read_picture
 from frcnn.structures import ImageBatch
 
 
@@ -72,3 +73,24 @@ def test_a_picture_in_memory_is_the_picture_in_its_file(tmp_path: Path, mode: st
     assert from_file.size == in_memory.size == ((20, 12) if orientation == 6 else (12, 20))
     assert np.array_equal(np.asarray(from_file.pixels), np.asarray(in_memory.pixels))
     assert len(np.unique(np.asarray(in_memory.pixels))) > 5  # not clipped to white
+
+
+@pytest.mark.parametrize(
+    ("spec", "size"),
+    [
+        (PreprocessConfig(min_size=60, max_size=99), (120, 90)),
+        (PreprocessConfig(min_size=60, max_size=99, tile=480), (120, 90)),
+        (PreprocessConfig(min_size=60, max_size=99, tile=479), (480, 360)),
+        (PreprocessConfig(min_size=181, max_size=999), (480, 360)),
+        (PreprocessConfig(min_size=60, max_size=99, method="torchvision"), (480, 360)),
+    ],
+)
+def test_a_file_is_decoded_no_larger_than_needed(
+    tmp_path: Path, spec: PreprocessConfig, size: tuple[int, int]
+) -> None:
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (360, 480, 3), dtype=np.uint8))
+    picture.save(tmp_path / "a.jpg")
+    whole = next(cut_pictures([tmp_path / "a.jpg"], spec)).picture
+    assert whole.size == (360, 480)
+    assert not isinstance(whole.pixels, np.ndarray) and whole.pixels.size == size
+    assert np.asarray(next(cut_pictures([picture], spec)).picture.pixels).shape == (360, 480, 3)

@@ -14,9 +14,11 @@ from test_tiles import dataset_of
 
 import frcnn.evaluation.collect
 import frcnn.predict
+from frcnn.config import PreprocessConfig
 from frcnn.data.feed.tiles import tile_windows
 from frcnn.evaluation.run import evaluate
 from frcnn.inputs import cut_pictures
+from frcnn.model.preprocess import normalise
 from frcnn.predict import Detector
 from frcnn.recipes import recipe
 from frcnn.settings import ConfigError, with_settings
@@ -26,6 +28,7 @@ BOXES = [[20, 30, 60, 90], [130, 20, 190, 50], [100, 120, 290, 170]]
 """Red, green and blue on black; the last one is longer than a tile."""
 SIZE = (200, 330)
 SMALL = ("preprocess.min_size=96", "preprocess.max_size=160", "eval.batch=2", "eval.precision=fp32")
+TILES = PreprocessConfig(tile=100, overlap=0.2)
 
 
 def picture() -> np.ndarray:
@@ -61,7 +64,7 @@ def find(_: object, batch: ImageBatch, limits: Any = None) -> Detections:
 
 def test_no_pictures(detector: Detector) -> None:
     assert detector.predict([], tile=64) == []
-    assert list(cut_pictures([], 64, 0.2)) == []
+    assert list(cut_pictures([], TILES)) == []
 
 
 def test_objects_on_seams_are_found_once(detector: Detector, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,7 +98,7 @@ def test_a_limit_that_is_reached_is_said(detector: Detector, monkeypatch: pytest
 
 def test_pieces_are_the_pictures_own_pixels() -> None:
     pixels = picture()
-    pieces = list(cut_pictures([pixels, pixels[:50, :50]], 100, 0.2))
+    pieces = list(cut_pictures([pixels, pixels[:50, :50]], TILES))
     windows = tile_windows(SIZE, 100, 0.2).tolist()
     assert [list(p.window or ()) for p in pieces] == [*windows, []]
     assert [p.index for p in pieces] == [0] * len(windows) + [1]
@@ -136,6 +139,38 @@ def test_evaluation_merges_tiles(detector: Detector, tmp_path: Path, monkeypatch
     assert told[-1] == 2, "progress is in pictures"
     whole = evaluate(detector, data)
     assert whole["AP50"] == 1
+
+
+@pytest.mark.parametrize(("tile", "in_full"), [(0, False), (400, False), (200, True)])
+def test_a_file_is_seen_as_in_evaluation(
+    detector: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tile: int, in_full: bool
+) -> None:
+    seen: list[torch.Tensor] = []
+
+    def look(model: object, batch: ImageBatch, limits: Any = None) -> Detections:
+        seen.append(normalise(batch, detector.config.preprocess).pixels)
+        return find(model, batch, limits)
+
+    def pixels() -> torch.Tensor:
+        every = torch.cat(seen)
+        seen.clear()
+        return every
+
+    monkeypatch.setattr(frcnn.evaluation.collect, "detect", look)
+    monkeypatch.setattr(frcnn.predict, "detect", look)
+    files = [tmp_path / f"{i}.png" for i in range(2)]
+    for i, path in enumerate(files):
+        noise = np.random.default_rng(i).integers(0, 256, (240, 320, 3), np.uint8)
+        Image.fromarray(noise).save(path, "JPEG")
+    cutting = detector.with_tiles(tile)
+    evaluate(cutting, dataset_of(tmp_path, [(240, 320)] * 2, [[[5, 5, 60, 60]]] * 2))
+    evaluated = pixels()
+    cutting.predict(files)
+    assert torch.equal(pixels(), evaluated)
+    cutting.predict([np.asarray(Image.open(path)) for path in files])
+    assert torch.equal(pixels(), evaluated) == in_full, "whole pictures are decoded at half their size"
+    if tile == 0:
+        assert torch.equal(detector.trace(files).batch.pixels, evaluated)
 
 
 def test_tiles_stay_with_the_model(detector: Detector, tmp_path: Path) -> None:

@@ -12,19 +12,23 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from frcnn.bands import Pixels
+from frcnn.config import PreprocessConfig
 from frcnn.data.feed.tiles import tile_windows
 from frcnn.data.pictures.channels import to_channels
-from frcnn.data.pictures.image import RGB, Decoding, read_pixels
+from frcnn.data.pictures.image import RGB, AtLeast, Decoding, read_pixels
+from frcnn.model.preprocess import Size, least_size
 from frcnn.structures import ImageBatch, Targets
 
 Picture: TypeAlias = "str | Path | Image.Image | np.ndarray | Tensor"
 
 
 class Seen(NamedTuple):
-    """A picture in memory: 8-bit channels, and its (height, width) as the user knows it."""
+    """A picture in memory: 8-bit channels, and its (height, width) as the user knows it. A file may have been
+    decoded at a smaller one.
+    """
 
     pixels: Pixels | np.ndarray
-    size: tuple[int, int]
+    size: Size
 
 
 class Piece(NamedTuple):
@@ -45,23 +49,24 @@ class Piece(NamedTuple):
     last: bool
 
 
-def cut_pictures(
-    pictures: Sequence[Picture], tile: int, overlap: float, how: Decoding = RGB
-) -> Iterator[Piece]:
-    """Read pictures one after another and cut those that are larger than a tile.
+def cut_pictures(pictures: Sequence[Picture], spec: PreprocessConfig, how: Decoding = RGB) -> Iterator[Piece]:
+    """Read pictures one after another as evaluation does, and cut those that are larger than a tile.
 
     Args:
         pictures: what users hand in.
-        tile: side in pixels; 0: whole pictures.
-        overlap: share of a tile that the next one has in common with it.
+        spec: size of the network's pictures, tiles and their overlap.
         how: channels and orientation.
 
     Raises:
         DataError, ValueError: as ``read_picture``.
     """
+
+    def needed(size: Size) -> Size | None:
+        return None if 0 < spec.tile < max(size) else least_size(size, spec)
+
     for index, picture in enumerate(pictures):
-        whole = read_picture(picture, how)
-        windows = tile_windows(whole.size, tile, overlap).tolist()
+        whole = read_picture(picture, how, needed)
+        windows = tile_windows(whole.size, spec.tile, spec.overlap).tolist()
         if len(windows) == 1:
             yield Piece(index, whole, whole, None, True)
             continue
@@ -72,15 +77,20 @@ def cut_pictures(
             yield Piece(index, whole, part, (x1, y1, x2, y2), k == len(windows) - 1)
 
 
-def read_picture(picture: Picture, how: Decoding = RGB) -> Seen:
+def read_picture(picture: Picture, how: Decoding = RGB, at_least: AtLeast = None) -> Seen:
     """A file, PIL picture, array or tensor with the channels and orientation that ``how`` says.
+
+    Args:
+        picture: what a user hands in.
+        how: channels and orientation.
+        at_least: as of ``read_pixels``, for a file.
 
     Raises:
         DataError: naming a file that cannot be read.
         ValueError: naming the shape, type or range of an array that cannot be understood.
     """
     if isinstance(picture, str | Path):
-        return Seen(*read_pixels(picture, None, how))
+        return Seen(*read_pixels(picture, at_least, how))
     pixels = as_pixels(picture, how)
     size = pixels.shape[:2] if isinstance(pixels, np.ndarray) else (pixels.height, pixels.width)
     return Seen(pixels, (int(size[0]), int(size[1])))

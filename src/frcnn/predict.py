@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from frcnn.model.compiled import Mode, check_compile, compile_detector
 from frcnn.model.detector import Network, build_network, detect
 from frcnn.model.parts import BoxHeadFactory, LossFunction, Matcher, Parts, RpnHeadFactory, Sampler
 from frcnn.model.postprocess import Limits
-from frcnn.model.preprocess import Size, pad_batch, resize_image, target_size
+from frcnn.model.preprocess import Size, least_size, pad_batch, resize_image, target_size
 from frcnn.model.proposer import ProposalNetwork
 from frcnn.model.seams import Found, Tile, merge_pieces, seam_iou
 from frcnn.precision import Requested, choose_precision
@@ -239,7 +240,7 @@ class Detector:
         step = batch or self.config.eval.batch
         chosen = choose_precision(precision or self.config.eval.precision, self.device)
         spec = self.with_tiles(tile, overlap).config.preprocess
-        pieces = cut_pictures(pictures, spec.tile, spec.overlap, Decoding.of(self.config))
+        pieces = cut_pictures(pictures, spec, Decoding.of(self.config))
         most = self.config.max_dets if max_dets is None else max_dets
         tiles: list[Tile] = []
         while part := list(islice(pieces, step)):
@@ -282,11 +283,9 @@ class Detector:
             raise ValueError(f"recipe {self.config.recipe!r} has no region proposal network: no proposals")
         pictures, step = as_list(images), batch or self.config.eval.batch
         chosen = choose_precision(precision or self.config.eval.precision, self.device)
-        how = Decoding.of(self.config)
         for start in range(0, len(pictures), step):
-            read = [read_picture(picture, how) for picture in pictures[start : start + step]]
             with torch.inference_mode(), chosen.autocast(self.device.type):
-                found = model.suggest(self._batch(read))
+                found = model.suggest(self._read(pictures[start : start + step]))
             for boxes, scores, _ in found.per_image():
                 yield boxes.float().numpy(), scores.float().numpy()
 
@@ -300,8 +299,7 @@ class Detector:
             targets: for each picture ``{"boxes": (g, 4) original pixels, "labels": (g,), "ignore": (g,)
                 optional}``; then the trace holds matches, samples and losses too (sampling noise of seed 0).
         """
-        how = Decoding.of(self.config)
-        batch = self._batch([read_picture(picture, how) for picture in as_list(images)])
+        batch = self._read(as_list(images))
         if targets is None:
             with torch.no_grad():
                 return self.model.trace(batch)
@@ -324,6 +322,10 @@ class Detector:
         shown = read.pixels if self.config.preprocess.channels == 3 else viewable(read.pixels)
         assert not isinstance(shown, Bands)
         return Result(*found, self.classes, size=read.size, picture=shown)
+
+    def _read(self, pictures: Sequence[Picture]) -> ImageBatch:
+        how, least = Decoding.of(self.config), partial(least_size, spec=self.config.preprocess)
+        return self._batch([read_picture(picture, how, least) for picture in pictures])
 
     def _batch(self, pictures: Sequence[Seen]) -> ImageBatch:
         self.model.eval()  # dropout and batch norm; the path itself depends on arguments only

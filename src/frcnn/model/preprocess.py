@@ -3,7 +3,8 @@
 Letters: N images, C channels, H, W padded size; h, w the size of one picture. Sizes are (height, width).
 
 The specification (``PreprocessConfig``) is stored in the checkpoint and used by every command, so that
-training, evaluation and prediction see the same pixels. Its two methods differ in what they promise:
+training, evaluation and prediction see the same pixels of a file, to the bit. Its two methods differ in what
+they promise:
 
 * ``pillow``: JPEG files may be decoded at reduced size, an antialiased 8-bit resize, uint8 up to the device,
   where ``normalise`` makes floats and sets the padding to 0.
@@ -49,6 +50,14 @@ def target_size(height: int, width: int, spec: PreprocessConfig, scale: float = 
     return max(round(height * factor), 1), max(round(width * factor), 1)
 
 
+def least_size(original_size: Size, spec: PreprocessConfig, scale: float = 1.0) -> Size | None:
+    """The least (height, width) that a picture file of ``original_size`` may be decoded at; None: its own.
+
+    ``torchvision`` always wants all of it, because a reduced decode changes the pixels.
+    """
+    return None if spec.method == "torchvision" else target_size(*original_size, spec, scale)
+
+
 def resize_image(image: Picture, spec: PreprocessConfig, size: Size) -> Tensor:
     """Resize one picture to ``size``.
 
@@ -86,14 +95,13 @@ def prepare(
         original_size: (height, width) of the picture file.
         spec: the specification.
         scale: factor on the limits of the size, 1 outside training.
-        read: gives the picture; its argument is the least size it may be decoded at, None for the full size.
-            ``torchvision`` always asks for the full size, because a reduced decode changes the pixels.
+        read: gives the picture; its argument is what ``least_size`` returns.
 
     Returns:
         What ``resize_image`` returns.
     """
     size = target_size(*original_size, spec, scale)
-    return resize_image(read(None if spec.method == "torchvision" else size), spec, size)
+    return resize_image(read(least_size(original_size, spec, scale)), spec, size)
 
 
 def pad_batch(

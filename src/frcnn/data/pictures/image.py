@@ -21,11 +21,11 @@ kinds of pictures:
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from PIL import Image, ImageOps
 
@@ -62,6 +62,9 @@ _UNTURN = {
 }
 """EXIF orientation -> what takes an upright picture back to what is stored."""
 _ANIMATED = ("GIF", "PNG", "WEBP", "AVIF")
+Size = tuple[int, int]
+AtLeast: TypeAlias = "Size | Callable[[Size], Size | None] | None"
+"""(height, width) that will be needed, or what tells it from the file's own; None: all of it."""
 
 
 class Decoding(NamedTuple):
@@ -103,10 +106,14 @@ class Header(NamedTuple):
     error: str = ""
 
 
-def conversion(mode: str) -> str:
-    """In words, what ``read_image`` does with a picture of a header's ``mode``; "" for RGB."""
-    if mode == "RGB":
+def conversion(mode: str, channels: int = 3) -> str:
+    """In words, what becomes of a picture of a header's ``mode`` that is read as RGB, or as gray (1 channel);
+    "" where it is that already.
+    """
+    if mode in (("1", "L") if channels == 1 else ("RGB",)):
         return ""
+    if mode == "RGB":
+        return "in colour, of which the lightness is used"
     if mode == "animated":
         return "animated, of which the first frame is used"
     if mode.endswith(" pages"):
@@ -123,11 +130,11 @@ def conversion(mode: str) -> str:
         return "more than 8 bits, scaled by its bit depth"
     if mode == "F":
         return "floating point, scaled from 0..1, 0..255 or its own range"
-    return f"{mode}, converted to RGB"
+    return f"{mode}, converted to {'gray' if channels == 1 else 'RGB'}"
 
 
 def read_image(
-    path: str | Path, at_least: tuple[int, int] | None = None, upright: bool = True
+    path: str | Path, at_least: AtLeast = None, upright: bool = True
 ) -> tuple[Image.Image, tuple[int, int]]:
     """Decode a picture for people: 8-bit RGB, of an array with more channels the first three.
 
@@ -147,14 +154,14 @@ def read_image(
 
 
 def read_pixels(
-    path: str | Path, at_least: tuple[int, int] | None = None, how: Decoding = RGB
+    path: str | Path, at_least: AtLeast = None, how: Decoding = RGB
 ) -> tuple[Pixels, tuple[int, int]]:
     """Decode a picture for the network: 8-bit channels, as many as ``how`` says.
 
     Args:
         path: the file.
-        at_least: (height, width) that will be needed; a JPEG may then be decoded at 1/2, 1/4 or 1/8, but
-            never below it.
+        at_least: (height, width) that will be needed, or a function that tells it from the (height, width) of
+            the file; a JPEG may then be decoded at 1/2, 1/4 or 1/8, but never below it.
         how: channels and orientation.
 
     Returns:
@@ -168,7 +175,7 @@ def read_pixels(
 
 
 def _read(
-    path: str | Path, at_least: tuple[int, int] | None, channels: int | None, how: Decoding
+    path: str | Path, at_least: AtLeast, channels: int | None, how: Decoding
 ) -> tuple[Pixels, tuple[int, int]]:
     """``channels`` None: of an array as many as it has, else RGB."""
     try:
@@ -179,8 +186,9 @@ def _read(
             size = (head.height, head.width)
             if channels not in (None, 1, 3) and head.mode.endswith(" pages"):
                 return stacked_pages(image, channels or 0, how.bits, path), size
-            if at_least is not None and image.format == "JPEG":
-                high, wide = at_least[::-1] if head.orientation in _SWAPPED else at_least
+            least = at_least(size) if callable(at_least) else at_least
+            if least is not None and image.format == "JPEG":
+                high, wide = least[::-1] if head.orientation in _SWAPPED else least
                 image.draft(image.mode, (max(wide, 1), max(high, 1)))
             return to_channels(_loaded(image, how.upright), channels or 3, how.bits, path), size
     except DataError:
