@@ -43,10 +43,9 @@ def check_decoding(dataset: Dataset, data: DataConfig, decoded: Decoded) -> Iter
 
 
 def check_sizes(dataset: Dataset) -> Iterator[Finding]:
-    """D14: the size that the annotation states is not the picture's."""
+    """D14: the size that the annotation states is not the picture's, or leaves its EXIF rotation open."""
     pictures = dataset.pictures
     stated, real = pictures.declared, pictures.sizes
-    turned = pictures.orientations != 1
     both = stated.all(1) & real.all(1)
     for i in np.flatnonzero(both & (stated != real).any(1)):
         height, width = stated[i]
@@ -64,9 +63,21 @@ def check_sizes(dataset: Dataset) -> Iterator[Finding]:
             message += "; width and height are exchanged"
         place, file = str(dataset.annotation_path(int(i))), str(dataset.picture_path(int(i)))
         yield Finding("D14", "error", message, place, 0, action, other=file)
-    for i in np.flatnonzero(turned & both & (pictures.orientations < 5)):
-        message = f"carries an EXIF rotation ({pictures.orientations[i]}) that leaves the size as it is"
-        action = "the boxes are taken as drawn on the rotated picture; check one"
+    yield from _check_turned(dataset)
+
+
+def _check_turned(dataset: Dataset) -> Iterator[Finding]:
+    """D14: pictures with an EXIF rotation, where no stated size tells how they were turned when annotated."""
+    pictures, turned = dataset.pictures, dataset.pictures.orientations
+    said = pictures.declared.all(1)
+    unsaid = ~said & ~dataset.background()
+    action = (
+        "the boxes are taken as drawn on the rotated picture; check one, and use --exif ignore where "
+        "they are those of the picture as it is stored"
+    )
+    for i in np.flatnonzero((turned != 1) & (unsaid | (said & (turned < 5)))):
+        why = ", and its annotation states no size" if unsaid[i] else " that leaves the size as it is"
+        message = f"carries an EXIF rotation ({turned[i]}){why}"
         yield Finding("D14", "note", message, str(dataset.picture_path(int(i))), 0, action)
 
 
@@ -91,11 +102,12 @@ def check_kinds(dataset: Dataset, channels: int = 3, bits: int | str = "auto") -
         return  # such pictures are used as they are
     mixed = len(set(modes[dataset.pictures.sizes.all(1)].tolist())) > 1
     converted = f"converted to 8-bit {'gray' if channels == 1 else 'RGB'} in every command"
-    for i in np.flatnonzero((modes != "RGB") & (modes != "")):
+    becomes = {mode: conversion(mode, channels) for mode in set(modes.tolist()) - {""}}
+    for i in np.flatnonzero([bool(becomes.get(mode)) for mode in modes.tolist()]):
         place, action = str(dataset.picture_path(int(i))), converted
         if str(modes[i]).startswith("I") and bits == "auto":
             action += "; --set preprocess.bits=N scales all alike, N the camera's depth"
-        yield Finding("D15", "warn" if mixed else "note", f"is {conversion(str(modes[i]))}", place, 0, action)
+        yield Finding("D15", "warn" if mixed else "note", f"is {becomes[str(modes[i])]}", place, 0, action)
 
 
 def check_extremes(dataset: Dataset) -> Iterator[Finding]:
