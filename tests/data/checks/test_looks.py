@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from PIL import Image, ImageEnhance
 from test_sample import make
 from voc_files import devkit
 
+from frcnn.data.checks import looks
 from frcnn.data.checks.counts import check_counts
 from frcnn.data.checks.decoded import SIDE, decode_all
 from frcnn.data.checks.looks import alike, check_looks, difference_hashes
@@ -110,3 +112,81 @@ def test_a_picture_whose_annotation_is_broken_is_not_said_to_be_without() -> Non
     named = Packed(f"p{i}.xml" for i in range(31))
     data = replace(data, pictures=replace(data.pictures, annotations=named))
     assert list(check_counts(data, {str(data.annotation_path(30))})) == []
+
+
+def one_by_one(
+    thumbs: np.ndarray, hashes: np.ndarray, first: np.ndarray, second: np.ndarray
+) -> list[tuple[int, int, float]]:
+    """What ``alike`` is to find, a pair at a time."""
+    values = thumbs.reshape(len(thumbs), -1).astype(np.float64)
+    found = []
+    for j in second:
+        pairs = [
+            (round(float(np.corrcoef(values[i], values[j])[0, 1]), 4), -int(i))
+            for i in first
+            if (i < j or not np.array_equal(first, second))
+            and np.bitwise_count(hashes[i] ^ hashes[j]) <= looks.MAX_BITS
+        ]
+        if pairs and max(pairs)[0] >= looks.LEAST_CORRELATION:
+            likeness, i = max(pairs)
+            found.append((-i, int(j), likeness))
+    return found
+
+
+@pytest.mark.parametrize("few", [1e9, 1e-9])  # by a matrix product, and pair by pair
+@pytest.mark.parametrize("block", [7, 2048])
+def test_blocks_and_ways_change_nothing(monkeypatch: pytest.MonkeyPatch, few: float, block: int) -> None:
+    rng = np.random.default_rng(0)
+    scenes = rng.integers(0, 256, (4, SIDE, SIDE)).repeat(10, 0)
+    scenes += np.rint(rng.normal(0, rng.choice([1, 20, 30], 40)[:, None, None], scenes.shape)).astype(int)
+    thumbs = scenes.clip(0, 255).astype(np.uint8)
+    thumbs[13] = thumbs[11]
+    hashes = difference_hashes(thumbs)
+    monkeypatch.setattr(looks, "FEW", few)
+    monkeypatch.setattr(looks, "BLOCK", block)
+    every = np.arange(40)
+    for first, second in ((every, every), (every[::2], every[1::2]), (every[:3], every[30:])):
+        expected = one_by_one(thumbs, hashes, first, second)
+        found = list(alike(thumbs, hashes, first, second))
+        assert [pair[:2] for pair in found] == [pair[:2] for pair in expected]
+        assert np.allclose([pair[2] for pair in found], [pair[2] for pair in expected], atol=2e-4)
+    assert 5 < len(list(alike(thumbs, hashes, every, every))) < 36
+
+
+def frames(count: int, noise: float = 2.0) -> np.ndarray:
+    """Thumbnails of a fixed camera."""
+    rng = np.random.default_rng(0)
+    view = rng.integers(0, 256, (1, SIDE, SIDE))
+    return (view + rng.normal(0, noise, (count, SIDE, SIDE))).clip(0, 255).astype(np.uint8)
+
+
+def test_a_fixed_camera_is_one_finding() -> None:
+    data = make([1] * 60)
+    data = replace(data, splits={"train": np.arange(35), "val": np.arange(35, 60)})
+    (found,) = check_looks(data, frames(60))
+    assert (found.code, found.severity) == ("D22", "warn") and "--group-by" in found.action
+    assert "and 24 more of 25 pictures look like another one in train" in found.message
+    assert Path(found.path).name in [f"p{i}.jpg" for i in range(35, 60)] and found.other
+    (found,) = check_looks(replace(data, splits={}), frames(60))
+    assert found.severity == "note" and "and 58 more of 60 pictures look like another one" in found.message
+    few = make([1] * 24)
+    few = replace(few, splits={"train": np.arange(5), "val": np.arange(5, 24)})
+    assert len(list(check_looks(few, frames(24)))) == 19, "so few are named one by one"
+
+
+def test_known_copies_are_not_said_again() -> None:
+    data = make([1] * 60)
+    data = replace(data, splits={"train": np.arange(35), "val": np.arange(35, 60)})
+    same = {str(data.picture_path(i)) for i in range(35, 50)}
+    found = list(check_looks(data, frames(60), same))
+    assert [Path(f.path).name for f in found] == [f"p{i}.jpg" for i in range(50, 60)]
+
+
+@pytest.mark.slow
+def test_a_fixed_camera_takes_seconds() -> None:
+    thumbs = frames(12_500)
+    start = time.perf_counter()
+    hashes = difference_hashes(thumbs)
+    found = list(alike(thumbs, hashes, np.arange(10_000), np.arange(10_000, 12_500)))
+    assert len(found) == 2500
+    assert time.perf_counter() - start < 20
