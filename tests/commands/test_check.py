@@ -60,6 +60,18 @@ def test_anchors_are_fitted_and_can_be_set(tmp_path: Path, capsys: pytest.Captur
     assert f"best anchor IoU: median {after[2]};" in capsys.readouterr().out
 
 
+def test_objects_are_measured_in_tiles(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small: Box = ("cat", 10, 10, 15, 40)
+    FORMATS["voc"].write(tmp_path, {"a": Shot((small,), (400, 600), noise=1)}, {})
+    assert run(["check", str(tmp_path), "--tile", "192"]) == 0
+    assert "--tile 128" in capsys.readouterr().out
+    assert run(["check", str(tmp_path), "--tile", "128", "--overlap", "0.3", "--json", "-"]) == 0
+    values = json.loads(capsys.readouterr().out)
+    assert values["tile"] == 128 and values["survey"]["advice"]["kind"] == "enough"
+    assert values["survey"]["short_side"]["median"] == pytest.approx(5 * 320 / 128)
+    assert run(["check", str(tmp_path), "--tile", "7"]) == 2
+
+
 def test_a_detector_without_anchors(twice: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["check", twice, "--recipe", "fcos-regnetx400mf", "--anchors", "auto"]) == 2
     assert "has points instead of anchors; leave it out" in capsys.readouterr().err

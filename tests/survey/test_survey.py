@@ -9,6 +9,7 @@ from corpus import FORMATS, Box, Shot
 from frcnn.config import Config
 from frcnn.data.check import load_checked
 from frcnn.recipes import recipe
+from frcnn.settings import with_settings
 from frcnn.survey.document import as_text, document
 from frcnn.survey.lines import survey_lines
 from frcnn.survey.survey import Survey, survey
@@ -37,6 +38,19 @@ def test_usable_objects_are_measured_at_training_size(tmp_path: Path) -> None:
     assert found.sides.middle == pytest.approx(25 * 320 / 60, rel=2e-3)
     assert found.covered is not None and found.covered.total.objects == 5
     assert found.fitted is None and found.setting == ""
+
+
+def test_advice_is_about_tiles_where_there_are_some(tmp_path: Path) -> None:
+    small: Box = ("cat", 10, 10, 15, 40)
+    FORMATS["voc"].write(
+        tmp_path, {n: Shot((small, DOG), (400, 600), noise=i) for i, n in enumerate("ab")}, {}
+    )
+    whole, tiles, smaller = (
+        look(tmp_path, with_settings(CONFIG, [f"preprocess.tile={tile}"])) for tile in (0, 192, 128)
+    )
+    assert whole.advice.tile == tiles.advice.tile == 128
+    assert tiles.advice.kind == "tile", "to enlarge a tile of 192 pixels to 480 shows nothing more"
+    assert smaller.advice.kind == "enough" and smaller.advice.large_enough == 1
 
 
 def test_without_objects(tmp_path: Path) -> None:
@@ -68,6 +82,7 @@ def test_everything_is_in_the_document(tmp_path: Path) -> None:
     data, report = load_checked(tmp_path, config=CONFIG, clean=False)
     values = json.loads(as_text(document(data, report, survey(data, CONFIG, True), CONFIG)))
     assert values["version"] == 1 and values["format"] == "COCO" and values["training_size"] == [320, 640]
+    assert values["tile"] == 0
     assert values["counts"]["errors"] == len(report.errors) > 0
     assert values["splits"] == {"train": 2, "val": 2}
     assert [(c["name"], c["by_split"]) for c in values["classes"]] == [

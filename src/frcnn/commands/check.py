@@ -30,6 +30,8 @@ def check(
     cache: options.Cache = True,
     recipe: options.SizeRecipe = DEFAULT_RECIPE,
     min_size: options.MinSize = None,
+    tile: options.Tile = None,
+    overlap: options.Overlap = None,
     one_class: options.OneClass = None,
     bad_boxes: options.BadBoxesOption = None,
     on_bad_image: options.BadImageOption = None,
@@ -45,8 +47,10 @@ def check(
     errors.
     """
     config = base_config(recipe, None) or named_recipe(DEFAULT_RECIPE)
-    policies = settings_of(
+    common = settings_of(
         {
+            "preprocess.tile": tile,
+            "preprocess.overlap": overlap,
             "data.rename": one_class_rename(one_class),
             "data.bad_boxes": bad_boxes,
             "data.on_bad_image": on_bad_image,
@@ -54,7 +58,7 @@ def check(
             "data.dedupe": dedupe,
         }
     )
-    config = with_settings(config, [*policies, *size_settings(config, min_size), *(settings or ())])
+    config = with_settings(config, [*common, *size_settings(config, min_size), *(settings or ())])
     if anchors is not None and config.detector == "fcos":
         raise CommandError(
             f"--anchors: recipe {config.recipe} has points instead of anchors; leave it out", 2

@@ -53,7 +53,7 @@ def advise_size(short: Floats, original: Floats, sides: Floats, spec: Preprocess
     Args:
         short: (m,) in pixels at training size.
         original: (m,) in pixels of the pictures.
-        sides: (m,) short side of each object's picture.
+        sides: (m,) short side of each object's picture, or of its tiles.
         spec: how pictures are resized; a fixed size is enlarged as a whole.
     """
     now = min(spec.fixed_size) if spec.fixed_size else spec.min_size

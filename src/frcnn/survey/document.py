@@ -41,6 +41,7 @@ def document(
         "recipe": config.recipe,
         "decoded": decoded,
         "training_size": list(spec.fixed_size) if spec.fixed_size else [spec.min_size, spec.max_size],
+        "tile": spec.tile,
         "counts": {
             **plain["counts"],
             "errors": len(report.errors),

@@ -59,13 +59,17 @@ def histogram(values: Floats, labels: Ints, classes: int, edges: Sequence[float]
     return Histogram(tuple(edges), counts.reshape(len(edges), classes), middle, low, high)
 
 
+def seen_sizes(sizes: NDArray[np.int32], spec: PreprocessConfig) -> NDArray[np.int32]:
+    """(n, 2) what is resized of pictures of ``sizes`` (n, 2): all of them, or tiles."""
+    return np.minimum(sizes, spec.tile).astype(np.int32) if spec.tile else sizes
+
+
 def resize_factors(sizes: NDArray[np.int32], spec: PreprocessConfig) -> Floats:
     """(n, 2) factors for height and width of pictures of ``sizes`` (n, 2), or of their tiles; 1 where a size
     is not known.
     """
     factors = np.ones((len(sizes), 2), np.float32)
-    seen = np.minimum(sizes, spec.tile) if spec.tile else sizes
-    known, which = np.unique(seen, axis=0, return_inverse=True)
+    known, which = np.unique(seen_sizes(sizes, spec), axis=0, return_inverse=True)
     for i, (height, width) in enumerate(known.tolist()):  # sets have few sizes
         if height and width:
             new = target_size(height, width, spec)

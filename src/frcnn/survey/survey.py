@@ -20,7 +20,15 @@ from frcnn.model.detector import build_network
 from frcnn.survey.advice import SizeAdvice, advise_size
 from frcnn.survey.coverage import Coverage, best_anchor_iou, coverage
 from frcnn.survey.fit import fit_anchors, setting_words
-from frcnn.survey.sizes import ASPECT_EDGES, SIDE_EDGES, Histogram, heights_widths, histogram, resize_factors
+from frcnn.survey.sizes import (
+    ASPECT_EDGES,
+    SIDE_EDGES,
+    Histogram,
+    heights_widths,
+    histogram,
+    resize_factors,
+    seen_sizes,
+)
 
 
 @dataclass(frozen=True)
@@ -96,13 +104,13 @@ def survey(dataset: Dataset, config: Config, fit: bool = False) -> Survey:
     sizes = original * resize_factors(dataset.pictures.sizes, spec)[owner[chosen]]
     labels, classes = objects.labels[chosen].astype(np.int64), dataset.classes
     short, count = sizes.min(1, initial=np.inf), len(classes)
-    picture_sides = dataset.pictures.sizes.min(1)[owner[chosen]]
+    sides = seen_sizes(dataset.pictures.sizes, spec).min(1)[owner[chosen]].astype(np.float32)
     found = Survey(
         len(sizes),
         classes,
         histogram(short, labels, count, SIDE_EDGES),
         histogram((sizes[:, 1] / sizes[:, 0]).astype(np.float32), labels, count, ASPECT_EDGES),
-        advise_size(short, original.min(1, initial=np.inf), picture_sides, spec),
+        advise_size(short, original.min(1, initial=np.inf), sides, spec),
     )
     if config.detector == "fcos":
         return found
