@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from frcnn.data.feed.batching import BatchVariation, EvalBatches, TrainBatches
+from frcnn.data.feed.transforms import sample_generator
 
 
 def sizes(count: int, seed: int = 0) -> np.ndarray:
@@ -138,9 +140,29 @@ def test_a_batch_has_one_training_size_and_lies_one_way() -> None:
     assert {turned for _, turned in drawn[0]} == {True, False}
 
 
-def test_what_is_off_draws_nothing() -> None:
-    plain = list(TrainBatches(sizes(50), 4, seed=0, variation=BatchVariation((0.5, 2.0))))
-    again = list(TrainBatches(sizes(50), 4, seed=0, variation=BatchVariation((0.5, 2.0), (1.0,), 0.0)))
-    assert [d.index for batch in plain for d in batch] == [d.index for batch in again for d in batch]
-    assert not any(d.turned for batch in plain for d in batch)
-    assert plain[0][0].scale == again[0][0].scale
+def test_a_part_changes_no_other_draw() -> None:
+    def drawn(variation: BatchVariation) -> list[tuple[int, float, bool]]:
+        batches = TrainBatches(sizes(200), 4, seed=0, variation=variation)
+        return [(d.index, d.scale, d.turned) for batch in batches for d in batch]
+
+    def column(place: int, *variation: Any) -> list[Any]:
+        return [row[place] for row in drawn(BatchVariation(*variation))]
+
+    plain, jittered = ((1.0, 1.0), (), 0.0), ((0.5, 2.0), (), 0.0)
+    sized, turned = ((1.0, 1.0), (0.5, 1.0), 0.0), ((1.0, 1.0), (), 0.5)
+    every = ((0.5, 2.0), (0.5, 1.0), 0.5)
+    assert not any(column(2, *plain)) and set(column(1, *plain)) == {1.0}
+    assert all(column(0, *variation) == column(0, *every) for variation in (plain, jittered, sized, turned))
+    assert column(2, *turned) == column(2, *every) and len(set(column(2, *every))) == 2
+    product = [a * b for a, b in zip(column(1, *jittered), column(1, *sized), strict=True)]
+    assert product == column(1, *every) and len(set(product)) > 40
+
+
+def test_scales_are_drawn_after_the_order() -> None:
+    """What a recipe shows stays the same to the bit."""
+    alike = np.full((8, 2), 100, np.int32)
+    batches = list(TrainBatches(alike, 4, seed=3, variation=BatchVariation((0.5, 2.0), (1.0,), 0.3)))
+    generator = sample_generator(3, 0)
+    order = generator.permutation(generator.permutation(8).reshape(2, 4))
+    assert [[draw.index for draw in batch] for batch in batches] == order.tolist()
+    assert [batch[0].scale for batch in batches] == [generator.uniform(0.5, 2.0) for _ in range(2)]

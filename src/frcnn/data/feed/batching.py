@@ -21,6 +21,10 @@ ASPECT_STEP = 1.1
 """Pictures whose height / width differ by less than this factor count as alike."""
 CHUNK = 32
 """Batches that are grouped by aspect among themselves: more group tighter, fewer mix better."""
+BATCHES = 2**32 - 1
+"""In place of a picture's position: what is drawn for batches, by part ..."""
+SIZES, TURNS = range(2)
+"""... and which part."""
 
 
 class Draw(NamedTuple):
@@ -53,12 +57,16 @@ class BatchVariation:
     sizes: tuple[float, ...] = ()
     turned: float = 0.0
 
-    def draw(self, generator: np.random.Generator) -> tuple[float, bool]:
-        """The scale of a batch, and whether it is turned; what is off draws nothing."""
-        factor = scale_jitter(self.scale, generator)
+    def draw(
+        self, scales: np.random.Generator, sizes: np.random.Generator, turns: np.random.Generator
+    ) -> tuple[float, bool]:
+        """The scale of a batch, and whether it is turned. Each part has a generator of its own, so that none
+        changes what the others draw.
+        """
+        factor = scale_jitter(self.scale, scales)
         if self.sizes:
-            factor *= self.sizes[int(generator.integers(len(self.sizes)))]
-        return factor, self.turned > 0 and bool(generator.random() < self.turned)
+            factor *= self.sizes[int(sizes.integers(len(self.sizes)))]
+        return factor, bool(turns.random() < self.turned)
 
 
 class TrainBatches:
@@ -118,7 +126,8 @@ class TrainBatches:
             rest = np.resize(rest, max(len(rest), self._world))
             rest = rest[np.argsort(self._shape[rest], kind="stable")]
             batches.append(np.array_split(rest, self._world)[self._rank])
-        return batches, [self._variation.draw(generator) for _ in batches]
+        sizes, turns = (sample_generator(self._seed, epoch, BATCHES, part) for part in (SIZES, TURNS))
+        return batches, [self._variation.draw(generator, sizes, turns) for _ in batches]
 
 
 class EvalBatches:
