@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from frcnn.data import proposals
 from frcnn.data.feed.batching import Draw
 from frcnn.data.feed.examples import Example, Examples, Failure
 from frcnn.data.feed.loader import Batch, train_loader
+from frcnn.data.open import open_dataset
 from frcnn.data.packed import Packed
 from frcnn.data.sample import Dataset, Objects, Pictures
 from frcnn.model.preprocess import pad_batch, prepare
@@ -183,3 +185,37 @@ def test_the_data_set_stays_as_it_is(dataset: Dataset) -> None:
     }
     list(train_loader(dataset, config(*EVERYTHING), prepare, pad_batch, seed=0))
     assert all(np.array_equal(getattr(dataset.objects, name), value) for name, value in before.items())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("size", "ending", "preset", "limit"),
+    [
+        ((3000, 4000), "png", "none", 0.2),
+        ((3000, 4000), "png", "recipe", 0.2),
+        ((480, 640), "jpg", "none", 0.6),
+        ((480, 640), "jpg", "recipe", 1.0),
+    ],
+)
+def test_colours_cost_less_than_decoding_and_resizing(
+    tmp_path: Path, size: tuple[int, int], ending: str, preset: str, limit: float
+) -> None:
+    scene = Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8))
+    scene.resize(size[::-1]).save(tmp_path / f"a.{ending}")
+    (tmp_path / "boxes.csv").write_text(f"path,x1,y1,x2,y2,class\na.{ending},0,0,30,30,thing\n")
+    data = open_dataset(tmp_path)
+    common = ["preprocess.min_size=320", "preprocess.max_size=640", f"data.augment={preset}", "data.flip=0"]
+    colours = ["data.brightness=0.3", "data.contrast=0.3", "data.saturation=0.3"]
+    plain, varied = (
+        Examples(data, with_settings(Config(), [*common, *more]), prepare, 0)
+        for more in ([f"{word.partition('=')[0]}=0" for word in colours], colours)
+    )
+
+    def seconds(examples: Examples, epoch: int) -> float:
+        start = time.perf_counter()
+        assert isinstance(examples[Draw(0, epoch, 1.0)], Example)
+        return time.perf_counter() - start
+
+    turns = [(seconds(plain, epoch), seconds(varied, epoch)) for epoch in range(7)]
+    without, having = map(min, zip(*turns, strict=True))
+    assert having - without < limit * without

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,7 @@ from PIL import Image
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as v2
 
-from frcnn.config import Config, DataConfig
+from frcnn.config import Config, DataConfig, PreprocessConfig
 from frcnn.data.feed.transforms import (
     Variation,
     draw_variation,
@@ -28,7 +30,9 @@ from frcnn.data.feed.transforms import (
     scale_jitter,
     turned_chance,
     vary_image,
+    vary_light,
 )
+from frcnn.model.preprocess import resize_image
 
 WIDTH, HEIGHT = 64, 48
 NONE = np.zeros((0, 4), np.float32)
@@ -169,6 +173,23 @@ def test_vary_image_never_changes_the_input() -> None:
     assert result.size == image.size
     assert np.array_equal(np.array(image), before)
     assert not np.array_equal(np.asarray(result), before)
+
+
+def test_colours_are_varied_at_the_size_that_is_needed() -> None:
+    image = picture()
+    light = {"brightness": 1.3, "contrast": 0.8, "saturation": 1.2}
+    preset, recipe = Variation(**light, hue=0.1), Variation(**light)
+    small = image.resize((16, 12), Image.Resampling.BILINEAR)
+    assert vary_image(image, preset, (12, 16)).tobytes() == vary_light(small, preset).tobytes()
+    assert vary_image(image, replace(preset, turns=1), (16, 12)).size == (12, 16)
+    assert vary_image(image, preset).size == vary_image(image, preset, (96, 128)).size == image.size
+    assert vary_image(image, recipe, (12, 16)).tobytes() == vary_image(image, recipe).tobytes()
+    assert vary_image(image, recipe, (11, 16)).size == (16, 11), "more than 16 times as many pixels"
+    assert vary_image(image, Variation(), (12, 16)) is image
+    spec = PreprocessConfig(fixed_size=(6, 8))
+    for variation in (Variation(), Variation(hue=0.0)):
+        resized = resize_image(vary_image(image, variation, (6, 8)), spec, (6, 8))
+        assert torch.equal(resized, resize_image(image, spec, (6, 8))), "in two steps as in one"
 
 
 def as_v2(boxes: np.ndarray) -> tv_tensors.BoundingBoxes:

@@ -140,7 +140,7 @@ class Examples(TorchDataset[Example | Failure]):
         def read(least: Size | None) -> Pixels:
             wanted = None if least is None else _turned(least, turned)
             if view is None:
-                return vary_image(self._decoded(sample, wanted), variation)
+                return vary_image(self._decoded(sample, wanted), variation, least)
             ground = [round(255 * mean) for mean in spec.mean]
             colour = partial(vary_light, variation=variation)
             image = paint(view, wanted or frame, self._other, ground, colour)

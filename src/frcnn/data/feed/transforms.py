@@ -25,6 +25,9 @@ from frcnn.config import Config, DataConfig
 
 MIN_SIDE = 1.0
 """Boxes with a side below this many pixels, after resizing, are ignored: they show nothing to learn from."""
+LARGE = 16
+"""Times the pixels of the network: larger pictures are resized before their colours are varied even without a
+preset. Below that, what a recipe shows stays the same to the bit."""
 _ORIENT = {
     (False, 1): Image.Transpose.ROTATE_90,
     (False, 2): Image.Transpose.ROTATE_180,
@@ -110,9 +113,20 @@ def largest_scale(config: Config) -> float:
     return max(1.0, config.data.scale_jitter[1] * max(sizes, default=1.0))
 
 
-def vary_image(image: Pixels, variation: Variation) -> Pixels:
-    """Apply a variation to a picture; a new picture, or the same object where nothing is to do."""
-    return vary_light(orient_image(image, variation.flip, variation.turns), variation)
+def vary_image(image: Pixels, variation: Variation, size: tuple[int, int] | None = None) -> Pixels:
+    """Apply a variation to a picture; a new picture, or the same object where nothing is to do.
+
+    Args:
+        image: the picture.
+        variation: what is done to it.
+        size: (height, width) that the network gets. Larger pictures are resized before their colours are
+            varied, which takes time by the pixel; without a preset only much larger ones. None: none are.
+    """
+    image = orient_image(image, variation.flip, variation.turns)
+    limit = LARGE if variation.hue is None else 1
+    if size is not None and image.width * image.height > limit * size[0] * size[1]:
+        image = image.resize(size[::-1], Image.Resampling.BILINEAR)  # as the network's pictures are resized
+    return vary_light(image, variation)
 
 
 def vary_light(image: Pixels, variation: Variation) -> Pixels:
