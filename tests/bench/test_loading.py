@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from frcnn.bench.loading import Loading, measure_loading
+from frcnn.bench.steps import make_steps
+from frcnn.bench.workload import Contender, Format, Workload, without_bf16
 from frcnn.cli import run
 from frcnn.data.sample import DataError
 from frcnn.recipes import recipe
@@ -57,3 +61,26 @@ def test_the_command(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
 def test_no_data(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="the folder is empty"):
         measure_loading(tmp_path, recipe("lite0-fpn"))
+
+
+@pytest.mark.slow
+def test_one_worker_feeds_three_times_what_training_consumes(tmp_path: Path) -> None:
+    rows, rng = ["path,x1,y1,x2,y2,class"], np.random.default_rng(0)
+    for i in range(12):
+        scene = Image.fromarray(rng.integers(0, 256, (48, 64, 3), np.uint8))
+        scene.resize((640, 480)).save(tmp_path / f"{i}.jpg")
+        corners = rng.integers(0, 400, (12, 2))
+        rows += [f"{i}.jpg,{x},{y},{x + 60},{y + 70},thing" for x, y in corners.tolist()]
+    (tmp_path / "boxes.csv").write_text("\n".join(rows) + "\n")
+    config = recipe("lite0-fpn")
+    fed = measure_loading(tmp_path, config, pictures=60).fed
+    formats: list[Format] = ["fp32"] if without_bf16(torch.device("cpu")) else ["fp32", "bf16"]
+    workload = Workload("train", "lite0", 320, 426, config.train.batch, data=str(tmp_path))
+    contender = Contender("frcnn", formats[-1], recipe="lite0-fpn")
+    step = make_steps(workload, [contender])[contender.name]
+    seconds: list[float] = []
+    for _ in range(5):
+        start = time.perf_counter()
+        step()
+        seconds.append(time.perf_counter() - start)
+    assert fed > 3 * config.train.batch / min(seconds)
