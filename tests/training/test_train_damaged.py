@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -94,3 +95,13 @@ def test_where_damage_is_an_error_the_message_says_how_to_go_on(tmp_path: Path) 
     data = damaged(tmp_path / "voc", "val002")
     with pytest.raises(TrainingStopped, match=r"val002\.jpg.*replace it .*--resume .*r$"):
         run(data, tmp_path / "runs", config(), decode=False)
+
+
+@pytest.mark.slow
+def test_all_devices_leave_out_the_same_pictures(tmp_path: Path) -> None:
+    data = damaged(tmp_path / "voc", "val001")
+    result = run(data, tmp_path / "runs", config(SKIP, "train.batch=1"), decode=False, devices=2)
+    stored = json.loads((result.folder / "evaluation.json").read_text())
+    assert stored["settings"]["images"] == 2
+    assert stored["metrics"] == evaluate(result.folder / "best.safetensors", data, "val").metrics
+    assert (result.folder / "notes.txt").read_text().count("1 of 3 validation pictures") == 1
