@@ -31,6 +31,7 @@ from frcnn.model.norms import groups
 from frcnn.model.parts import Parts
 from frcnn.model.points import Points, decode_distances, match_points, per_point, point_targets, within
 from frcnn.model.postprocess import Limits, above, to_original
+from frcnn.model.winograd import Conv3x3
 from frcnn.ops import nms_mask
 from frcnn.structures import (
     Detections,
@@ -93,7 +94,7 @@ def _branch(in_channels: int, config: FcosConfig) -> nn.Sequential:
     layers: list[nn.Module] = []
     width = config.channels
     for i in range(config.convs):
-        layers.append(nn.Conv2d(in_channels if i == 0 else width, width, 3, padding=1))
+        layers.append(Conv3x3(in_channels if i == 0 else width, width))
         if config.norm == "group":
             layers.append(nn.GroupNorm(groups(width), width))
         layers.append(nn.ReLU(inplace=True))

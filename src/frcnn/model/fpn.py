@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from frcnn.config import FpnConfig
+from frcnn.model.winograd import Conv3x3
 
 
 class FeaturePyramid(nn.Module):
@@ -60,7 +61,9 @@ class SingleLevel(nn.Module):
 
 
 def _conv(in_channels: int, channels: int, kernel: int, norm: str) -> nn.Sequential:
-    conv = nn.Conv2d(in_channels, channels, kernel, padding=kernel // 2, bias=norm == "none")
+    bias = norm == "none"
+    wide = kernel == 3
+    conv = Conv3x3(in_channels, channels, bias) if wide else nn.Conv2d(in_channels, channels, 1, bias=bias)
     nn.init.kaiming_uniform_(conv.weight, a=1)
     if conv.bias is not None:
         nn.init.zeros_(conv.bias)

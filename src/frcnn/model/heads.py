@@ -11,6 +11,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from frcnn.config import RoiConfig
+from frcnn.model.winograd import Conv3x3
 
 
 class TwoFc(nn.Module):
@@ -42,7 +43,7 @@ class ConvFc(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         for i in range(convs):
-            conv = nn.Conv2d(in_channels if i == 0 else 256, 256, 3, padding=1, bias=False)
+            conv = Conv3x3(in_channels if i == 0 else 256, 256, bias=False)
             nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
             layers += [conv, nn.BatchNorm2d(256), nn.ReLU(inplace=True)]
         self.convs = nn.Sequential(*layers)
@@ -64,7 +65,7 @@ class Convs(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         for i in range(convs):
-            conv = nn.Conv2d(in_channels if i == 0 else width, width, 3, padding=1)
+            conv = Conv3x3(in_channels if i == 0 else width, width)
             nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
             nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
             layers += [conv, nn.ReLU(inplace=True)]

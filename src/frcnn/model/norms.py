@@ -22,6 +22,7 @@ from timm.layers.padding import pad_same
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from frcnn.model import winograd
 from frcnn.model.fused import FORMATS, NONE, FusedActivation, activation, convolve, fuses, pack
 
 PROBE = 64
@@ -90,9 +91,13 @@ class FoldedConv(nn.Module):
         if self.same:
             x = pad_same(x, list(self.weight.shape[-2:]), list(self.stride), list(self.dilation))
         weight, shift = self._folded(x)
+        if weight.ndim == 3:
+            return winograd.convolve(x, weight, shift, self.act if fuses(x) else NONE)
         if weight.is_mkldnn:
             return convolve(x.to(shift.dtype), weight, shift, self._geometry(), self.groups, self.act)
         padding = 0 if self.same else self.padding
+        if torch.is_grad_enabled() and self._quick(x, weight):
+            return winograd.learnt(x, weight, shift)
         if self.depthwise and x.device.type == "cpu" and torch.is_grad_enabled():
             x = x.to(_low_format("cpu") or x.dtype)
             pads = (padding, padding) if isinstance(padding, int) else padding
@@ -111,19 +116,28 @@ class FoldedConv(nn.Module):
         low = _low_format(kind)
         sources = (self.weight, self.bias, norm.weight, norm.bias, norm.running_mean, norm.running_var)
         versions = ((t.data_ptr(), t._version) for t in sources if t is not None)
-        state = (low, kind, x.shape if fuses(x) else (), *versions)
+        shaped = fuses(x) or x.dtype == torch.float32  # how it is made depends on the size
+        state = (low, kind, x.shape if shaped else (), *versions)
         if self._kept is None or self._kept[0] != state:
             self._kept = (state, *self._pack(x, *self._fold()))
         return self._kept[1:]
 
     def _pack(self, x: Tensor, weight: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
-        """Both in the format to compute in; packed where ``fuses``, as the activation is left out then."""
+        """Both in the format to compute in, transformed where that is quick; packed where ``fuses``, as the
+        activation is left out then.
+        """
         low = _low_format(x.device.type)
         if low is not None:
             weight, shift = weight.to(low), shift.to(low)
-        if fuses(x) and weight.dtype in FORMATS:
+        if low is None and self._quick(x, weight):
+            weight = winograd.transform(weight)
+        elif fuses(x) and weight.dtype in FORMATS:
             weight = pack(weight, self._geometry(), self.groups, x.shape)
         return weight, shift
+
+    def _quick(self, x: Tensor, weight: Tensor) -> bool:
+        padding = (0, 0) if self.same else self.padding
+        return winograd.suits(x, weight, self.stride, padding, self.dilation, self.groups)
 
     def _geometry(self) -> tuple[Sequence[int], ...]:
         if isinstance(self.padding, str):

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from frcnn.config import RpnConfig
+from frcnn.model.winograd import Conv3x3
 
 
 class RpnHead(nn.Module):
@@ -29,7 +30,7 @@ class RpnHead(nn.Module):
         layers: list[nn.Module] = []
         for i in range(config.depth):
             layers += [
-                nn.Conv2d(in_channels if i == 0 else width, width, 3, padding=1),
+                Conv3x3(in_channels if i == 0 else width, width),
                 nn.ReLU(inplace=True),
             ]
         self.conv = nn.Sequential(*layers)

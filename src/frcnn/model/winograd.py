@@ -1,0 +1,230 @@
+"""Part of rooms 3, 4 and 6: 3x3 convolutions with a quarter of the multiplications, in fp32 on a CPU.
+
+Winograd's minimal filtering F(4x4, 3x3) (Lavin and Gray 2016, section 4.1): a tile of 6x6 pixels and the 3x3
+kernel are transformed, multiplied point by point, and transformed back to 4x4 outputs. Summed over channels
+the multiplications are 36 matrix products, which take 36 / (16 * 9) of the operations. The transforms are two
+more products with small constant matrices, made for a strip of the map at a time, so that it stays in the
+cache. The gradients are made in the same way: towards the input it is the convolution with the turned kernel,
+and the kernel's is the sum over tiles of the transformed pixels times the transformed gradient.
+
+What the transforms cost in accuracy depends on the points (``POINTS``); with these the largest error is that
+of a plain convolution in fp32. In bf16 it would be larger than bf16's own.
+
+Letters: N images, H, W a map's size, C and C' channels, T tiles of a strip, h, w rows and columns of tiles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from frcnn.model.fused import NONE, Activation
+
+POINTS = (0.0, 1.0, -1.0, 0.5, -2.0)
+"""Where the polynomials are evaluated, beside infinity. With 256 channels the largest error is 1.5e-5 of
+values up to 6.6; with 0, 1, -1, 2, -2 it is 5.3e-5 (a plain convolution: 1e-5)."""
+OUT, KERNEL, TILE = 4, 3, 6
+CHANNELS, SIDE = 128, 16
+"""Of the smallest convolution; in smaller ones the transforms take as long as they save."""
+CHUNK = 1 << 16
+"""Tiles of a strip times channels: 9 MB in each stage."""
+
+
+def _matrices() -> tuple[Tensor, Tensor, Tensor]:
+    """The transforms of outputs (4, 6), kernel (6, 3) and pixels (6, 6), float64.
+
+    Cook and Toom's algorithm, transposed: column j of the first holds the powers of point j, row j of the
+    second the same over the product of its distances to the others, row j of the third the coefficients of
+    the polynomial that is 0 at all the others; the last ones stand for infinity.
+    """
+    finite = len(POINTS)
+    outputs, kernel, pixels = (torch.zeros(n, m, dtype=torch.float64) for n, m in ((4, 6), (6, 3), (6, 6)))
+    for j, point in enumerate(POINTS):
+        others = [p for i, p in enumerate(POINTS) if i != j]
+        distance = 1.0
+        for other in others:
+            distance *= point - other
+        outputs[:, j] = torch.tensor([point**i for i in range(OUT)])
+        kernel[j] = torch.tensor([point**i / distance for i in range(KERNEL)])
+        pixels[j, :finite] = _polynomial(others)
+    outputs[-1, -1] = kernel[-1, -1] = 1.0
+    pixels[-1] = _polynomial(POINTS)
+    return outputs, kernel, pixels
+
+
+def _polynomial(roots: tuple[float, ...] | list[float]) -> Tensor:
+    """Coefficients of the product of (x - root), the constant first."""
+    found = torch.ones(1, dtype=torch.float64)
+    for root in roots:
+        found = F.pad(found, (1, 0)) - root * F.pad(found, (0, 1))
+    return found
+
+
+_OUTPUTS, _KERNEL, _PIXELS = _matrices()
+BACK = torch.kron(_OUTPUTS, _OUTPUTS).float()
+"""(16, 36)"""
+FORTH = torch.kron(_PIXELS, _PIXELS).float()
+"""(36, 36)"""
+
+
+def suits(
+    x: Tensor,
+    weight: Tensor,
+    stride: object = (1, 1),
+    padding: object = (1, 1),
+    dilation: object = (1, 1),
+    groups: int = 1,
+) -> bool:
+    """Whether a convolution of ``x`` (N, C, H, W) with ``weight`` (C', C, k, k) is made in this way.
+
+    Not where the transformed kernel is larger than the map: it would need much memory for little.
+    """
+    plain = (stride, padding, dilation, groups) == ((1, 1), (1, 1), (1, 1), 1)
+    if not plain or tuple(weight.shape[-2:]) != (KERNEL, KERNEL) or x.device.type != "cpu":
+        return False
+    if x.dtype != torch.float32 or weight.dtype != torch.float32:
+        return False
+    if torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
+        return False
+    if min(weight.shape[:2]) < CHANNELS or min(x.shape[2:]) < SIDE:
+        return False
+    tiles = x.shape[0] * (x.shape[2] // OUT) * (x.shape[3] // OUT)
+    return 4 * tiles >= max(weight.shape[:2])
+
+
+def transform(weight: Tensor) -> Tensor:
+    """Weights (C', C, 3, 3) -> (36, C, C'), four times as large."""
+    kernel = _KERNEL.to(weight.dtype)
+    rows = torch.einsum("ai,ocij->aocj", kernel, weight)
+    return torch.einsum("aocj,bj->abco", rows, kernel).flatten(0, 1).contiguous()
+
+
+def convolve(x: Tensor, transformed: Tensor, shift: Tensor | None, act: Activation = NONE) -> Tensor:
+    """Map (N, C, H, W) -> (N, C', H, W), channels last: zeros around, plus ``shift`` (C',), activated.
+
+    Args:
+        x: float32.
+        transformed: (36, C, C') of ``transform``.
+        shift: added; None: nothing.
+        act: as ``fused.activation`` says.
+    """
+    n, c, height, width = x.shape
+    h, w = -(-height // OUT), -(-width // OUT)
+    made, channels_last = transformed.shape[2], torch.channels_last
+    whole = torch.empty(n, made, OUT * h, OUT * w, dtype=x.dtype, memory_format=channels_last)
+    out = whole.permute(0, 2, 3, 1).view(n, h, OUT, w, OUT, made)
+    for rows, tiles in _strips(x):
+        values = (FORTH @ tiles).view(TILE * TILE, -1, c)  # (36, T, C)
+        product = torch.bmm(values, transformed).view(TILE * TILE, -1)  # (36, T C')
+        strip = (BACK @ product).view(OUT, OUT, n, rows.stop - rows.start, w, -1)
+        if shift is not None:
+            strip += shift
+        _activate(strip, act)
+        out[:, rows].copy_(strip.permute(2, 3, 0, 4, 1, 5))
+    if (OUT * h, OUT * w) == (height, width):
+        return whole  # no view of it, which autograd would not let others write to
+    return whole[:, :, :height, :width].clone(memory_format=channels_last)
+
+
+def _strips(x: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Strips of a map (N, C, H, W): which rows of tiles, and their pixels (36, T C), zeros around."""
+    n, c, height, width = x.shape
+    h, w = -(-height // OUT), -(-width // OUT)
+    pads = (0, 0, 1, OUT * w + 1 - width, 1, OUT * h + 1 - height)
+    padded = F.pad(x.permute(0, 2, 3, 1), pads).contiguous()  # (N, 4h + 2, 4w + 2, C)
+    image, row = padded.stride(0), padded.stride(1)
+    strides = (row, c, image, OUT * row, OUT * c, 1)
+    step = max(CHUNK // (c * n * w), 1)
+    for first in range(0, h, step):
+        rows = slice(first, min(first + step, h))
+        shape = (TILE, TILE, n, rows.stop - first, w, c)
+        tiles = padded.as_strided(shape, strides, OUT * first * row)
+        yield rows, tiles.reshape(TILE * TILE, -1)
+
+
+def _activate(x: Tensor, act: Activation) -> None:
+    name, limits = act
+    if name == "relu":
+        x.relu_()
+    elif name == "hardtanh":
+        x.clamp_(*limits)
+
+
+def weight_gradient(x: Tensor, grad: Tensor) -> Tensor:
+    """(C', C, 3, 3) from the input (N, C, H, W) and the gradient of the output (N, C', H, W)."""
+    n, c, height, width = x.shape
+    h, w, made = -(-height // OUT), -(-width // OUT), grad.shape[1]
+    pads = (0, 0, 0, OUT * w - width, 0, OUT * h - height)
+    blocks = F.pad(grad.permute(0, 2, 3, 1), pads).contiguous().view(n, h, OUT, w, OUT, made)
+    total = x.new_zeros(TILE * TILE, c, made)
+    for rows, tiles in _strips(x):
+        values = (FORTH @ tiles).view(TILE * TILE, -1, c)  # (36, T, C)
+        strip = blocks[:, rows].permute(2, 4, 0, 1, 3, 5).reshape(OUT * OUT, -1)
+        back = (BACK.T @ strip).view(TILE * TILE, -1, made)  # (36, T, C')
+        total.baddbmm_(values.transpose(1, 2), back)
+    square = total.view(TILE, TILE, c, made)
+    return torch.einsum("ai,abco,bj->ocij", _KERNEL.to(x.dtype), square, _KERNEL.to(x.dtype))
+
+
+class _Learnt(torch.autograd.Function):
+    """The convolution with its gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, shift: Tensor | None) -> Tensor:  # type: ignore[override]
+        """As ``convolve``, with a weight (C', C, 3, 3)."""
+        ctx.save_for_backward(x, weight)
+        return convolve(x, transform(weight), shift)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of x, weight and shift."""
+        (x, weight), (grad,) = ctx.saved_tensors, grads
+        to_x, to_weight, to_shift = ctx.needs_input_grad
+        turned = weight.flip(2, 3).transpose(0, 1) if to_x else weight
+        return (
+            convolve(grad, transform(turned), None) if to_x else None,
+            weight_gradient(x, grad) if to_weight else None,
+            grad.sum((0, 2, 3)) if to_shift else None,
+        )
+
+
+def learnt(x: Tensor, weight: Tensor, shift: Tensor | None) -> Tensor:
+    """The convolution of ``suits`` while gradients are recorded: weight (C', C, 3, 3), shift (C',)."""
+    out: Tensor = _Learnt.apply(x, weight, shift)
+    return out
+
+
+class Conv3x3(nn.Conv2d):
+    """A 3x3 convolution with stride 1 that is made in this way where that suits."""
+
+    def __init__(self, in_channels: int, out_channels: int, bias: bool = True) -> None:
+        """As ``nn.Conv2d`` with padding 1, with the same parameters."""
+        super().__init__(in_channels, out_channels, KERNEL, padding=1, bias=bias)
+        self._kept: tuple[tuple[object, ...], Tensor] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy transforms for itself."""
+        return {**super().__getstate__(), "_kept": None}
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Map (N, C, H, W) -> (N, C', H, W)."""
+        if torch.is_grad_enabled():
+            self._kept = None
+        if not suits(input, self.weight):
+            return super().forward(input)
+        if torch.is_grad_enabled():
+            return learnt(input, self.weight, self.bias)
+        return convolve(input, self._transformed(), self.bias)
+
+    def _transformed(self) -> Tensor:
+        """Kept while the weight does not change; one made in inference mode has no version to tell."""
+        if self.weight.is_inference():
+            return transform(self.weight)
+        state = (self.weight.data_ptr(), self.weight._version)
+        if self._kept is None or self._kept[0] != state:
+            self._kept = (state, transform(self.weight))
+        return self._kept[1]

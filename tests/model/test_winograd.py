@@ -1,0 +1,171 @@
+"""3x3 convolutions by Winograd's filtering: the numbers of plain ones, forwards and backwards."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from frcnn.config import BackboneConfig
+from frcnn.model import winograd
+from frcnn.model.backbones import Backbone
+from frcnn.model.fused import NONE
+from frcnn.model.winograd import Conv3x3, convolve, learnt, suits, transform
+
+SIZES = [(1, 1, 1), (1, 4, 4), (1, 6, 9), (2, 5, 13), (3, 7, 7), (1, 41, 67)]
+"""Pictures, height, width: of one tile, of whole tiles, and with a rest."""
+
+
+def made(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+
+
+def channels_last(x: Tensor) -> Tensor:
+    return x.to(memory_format=torch.channels_last)
+
+
+def test_the_transforms_are_exact() -> None:
+    """Of one tile, in fp64, by the definition of a convolution."""
+    outputs, kernel, pixels = winograd._matrices()
+    tile, filter = made(6, 6, dtype=torch.float64), made(3, 3, seed=1, dtype=torch.float64)
+    found = outputs @ ((kernel @ filter @ kernel.T) * (pixels @ tile @ pixels.T)) @ outputs.T
+    expected = [[(tile[i : i + 3, j : j + 3] * filter).sum() for j in range(4)] for i in range(4)]
+    assert torch.allclose(found, torch.tensor(expected, dtype=torch.float64), atol=1e-13)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("chunk", [1, 1 << 16])
+def test_equal_to_a_plain_convolution(
+    size: tuple[int, int, int], chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(winograd, "CHUNK", chunk)
+    n, height, width = size
+    x, weight, shift = made(n, 20, height, width), made(24, 20, 3, 3, seed=1) / 13, made(24, seed=2)
+    expected = F.conv2d(x.double(), weight.double(), shift.double(), padding=1)
+    for pixels in (x, channels_last(x)):
+        found = convolve(pixels, transform(weight), shift)
+        assert found.shape == expected.shape and found.dtype == torch.float32
+        assert found.is_contiguous(memory_format=torch.channels_last)
+        assert (found - expected).abs().max() < 1e-5
+    bare = convolve(x, transform(weight), None)
+    assert (bare + shift[:, None, None] - expected).abs().max() < 1e-5
+
+
+def test_activations() -> None:
+    x, weight = 9 * made(1, 8, 6, 6), made(8, 8, 3, 3, seed=1)
+    plain = convolve(x, transform(weight), None, NONE)
+    assert torch.equal(convolve(x, transform(weight), None, ("relu", ())), plain.relu())
+    assert torch.equal(convolve(x, transform(weight), None, ("hardtanh", (0.0, 6.0))), plain.clamp(0, 6))
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("biased", [False, True])
+def test_gradients_are_those_of_a_plain_convolution(
+    size: tuple[int, int, int], biased: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(winograd, "CHUNK", 400)
+    n, height, width = size
+    given = made(n, 12, height, width), made(10, 12, 3, 3, seed=1) / 10, made(10, seed=2)
+    towards = made(n, 10, height, width, seed=3)
+    exact = [t.double().requires_grad_() for t in given]
+    F.conv2d(exact[0], exact[1], exact[2] if biased else None, padding=1).backward(towards.double())
+    leaves = [t.clone().requires_grad_() for t in given]
+    learnt(channels_last(leaves[0]), leaves[1], leaves[2] if biased else None).backward(towards)
+    for leaf, other in zip(leaves[: 2 + biased], exact, strict=False):
+        assert leaf.grad is not None and other.grad is not None
+        assert (leaf.grad - other.grad).abs().max() < 1e-5 * max(1.0, float(other.grad.abs().max()))
+
+
+def test_only_what_is_wanted_is_computed() -> None:
+    x, weight = made(1, 8, 8, 8), made(8, 8, 3, 3, seed=1).requires_grad_()
+    learnt(x, weight, None).sum().backward()
+    assert weight.grad is not None and x.grad is None
+    x = x.requires_grad_()
+    learnt(x, weight.detach(), None).sum().backward()
+    assert x.grad is not None
+
+
+def test_where_it_suits() -> None:
+    x, weight = made(1, 128, 40, 40), made(128, 128, 3, 3)
+    assert suits(x, weight) and suits(x, made(128, 128, 3, 3))
+    assert not suits(x[:, :, :15], weight) and not suits(x[..., :15], weight)
+    assert not suits(x[..., :16], made(512, 128, 3, 3)), "the kernel is larger than the map"
+    assert not suits(made(1, 64, 40, 40), made(64, 64, 3, 3)), "few channels"
+    assert not suits(x, made(128, 128, 1, 1)) and not suits(x, made(128, 128, 5, 5))
+    for plain in ({"stride": (2, 2)}, {"padding": (0, 0)}, {"dilation": (2, 2)}, {"groups": 2}):
+        assert not suits(x, weight, **plain)  # type: ignore[arg-type]
+    assert not suits(x.double(), weight.double()) and not suits(x.bfloat16(), weight.bfloat16())
+    assert not suits(x.to("meta"), weight)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not suits(x, weight)
+
+
+def test_a_layer_is_the_plain_layer_with_the_same_parameters() -> None:
+    torch.manual_seed(0)
+    layer, plain = Conv3x3(128, 128), nn.Conv2d(128, 128, 3, padding=1)
+    plain.load_state_dict(layer.state_dict())
+    x = made(1, 128, 44, 41)
+    with torch.no_grad():
+        assert layer._kept is None and (layer(x) - plain(x)).abs().max() < 3e-5
+        kept = layer._kept
+        assert kept is not None
+        layer(x)
+        assert layer._kept is kept, "the kernel is transformed once"
+        assert copy.deepcopy(layer)._kept is None
+        layer.weight.mul_(2.0)
+        plain.weight.mul_(2.0)
+        assert (layer(x) - plain(x)).abs().max() < 6e-5, "and anew when it has changed"
+    layer(x).square().mean().backward()
+    plain(x).square().mean().backward()
+    assert layer._kept is None
+    for mine, other in zip(layer.parameters(), plain.parameters(), strict=True):
+        assert mine.grad is not None and other.grad is not None
+        assert (mine.grad - other.grad).abs().max() < 1e-5 * float(other.grad.abs().max())
+
+
+def test_weights_made_in_inference_mode() -> None:
+    with torch.inference_mode():
+        layer, x = Conv3x3(128, 128), made(1, 128, 44, 41)
+        first = layer(x)
+        layer.weight.mul_(2.0)
+        assert layer._kept is None and not torch.equal(layer(x), first)
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_folded_convolutions_of_a_backbone_use_it(train: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With activations inside and residual sums, which come after."""
+    torch.manual_seed(0)
+    backbone = Backbone(BackboneConfig(name="resnet18", levels=(1, 2, 3), norm="frozen")).eval()
+    for key, value in backbone.named_buffers():  # else the last norm of every block multiplies by zero
+        if key.endswith("weight"):
+            value.uniform_(0.5, 1.5)
+    x, calls = channels_last(made(2, 3, 160, 224)), list[int]()
+    whole = convolve
+
+    def counted(*arguments: Tensor) -> Tensor:
+        calls.append(1)
+        return whole(*arguments)  # type: ignore[arg-type]
+
+    def look() -> list[Tensor]:
+        backbone.zero_grad()
+        with torch.set_grad_enabled(train):
+            maps = backbone(x)
+        if train:
+            sum(m.square().mean() for m in maps).backward()
+            grads = [p.grad for p in backbone.parameters() if p.grad is not None]
+            assert grads
+            maps = [*maps, *grads]
+        return [m.detach() for m in maps]
+
+    monkeypatch.setattr(winograd, "convolve", counted)
+    quick = look()
+    assert calls
+    monkeypatch.setattr(winograd, "suits", lambda *_: False)
+    calls.clear()
+    backbone = copy.deepcopy(backbone)  # without what it keeps
+    for mine, other in zip(quick, look(), strict=True):
+        assert (mine - other).abs().max() < 1e-4 * other.abs().max()
+    assert not calls
