@@ -117,7 +117,7 @@ def test_both_sides_in_turn_with_the_tuned_settings(tmp_path: Path, called: list
     assert written["sessions"] == 1
     ours, other = written["summary"]["bccd"]["frcnn"]
     assert (ours["settings"], other["settings"]) == ("--epochs 9", "--epochs 8")
-    assert ours["time_ratio"] == other["time_ratio"] == 5.0 and ours["seeds"] == [0, 1]
+    assert ours["time_ratio"] == other["time_ratio"] == 5.0
     assert ours["runs"] == 2 and ours["AP"] == {"mean": 0.53, "median": 0.53, "min": 0.52, "max": 0.54}
     assert [row["ap"] for row in written["tuning"]["bccd"]] == [0.6, 0.5]
     assert {"date", "machine", "versions", "runs"} <= set(written) and result["runs"] == written["runs"]
