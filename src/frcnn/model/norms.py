@@ -116,7 +116,7 @@ class FoldedConv(nn.Module):
         low = _low_format(kind)
         sources = (self.weight, self.bias, norm.weight, norm.bias, norm.running_mean, norm.running_var)
         versions = ((t.data_ptr(), t._version) for t in sources if t is not None)
-        shaped = fuses(x) or x.dtype == torch.float32  # how it is made depends on the size
+        shaped = fuses(x) or (kind == "cpu" and low is None)  # how it is made depends on the size
         state = (low, kind, x.shape if shaped else (), *versions)
         if self._kept is None or self._kept[0] != state:
             self._kept = (state, *self._pack(x, *self._fold()))
