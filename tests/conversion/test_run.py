@@ -120,16 +120,16 @@ def test_pictures_of_equal_names_and_splits_that_overlap(tmp_path: Path, target:
     again = open_dataset(tmp_path / "out")
     assert len(again) == 4 and len({p.casefold() for p in again.pictures.paths}) == 4
     sizes = {name: len(rows) for name, rows in again.splits.items()}
-    trainval = 'split "trainval": 3 of 3 pictures not in it '
+    trainval = 'split "trainval": 3 of 3 pictures left out '
     if target == "voc":
         assert sizes == {"train": 2, "trainval": 3, "val": 1} and not done.lost
     elif target == "coco":
         assert sizes == {"train": 2, "val": 1, "unsplit": 1}
-        trainval += "(its pictures are in other splits already)"
+        trainval += "(they are in other splits already)"
         assert done.lost == (trainval, '1 pictures in no split: written as split "unsplit"')
     else:
         assert sizes == {"train": 2, "val": 1}
-        assert done.lost == (trainval + "(it has train, val and test only)",)
+        assert done.lost == (trainval + "(YOLO has train, val and test only)",)
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -64,11 +64,11 @@ def _homes(dataset: Dataset, to: LabelFormat) -> tuple[list[str], list[str]]:
             homes[i] = split
         if len(free) < len(rows):
             why = (
-                "its pictures are in other splits already"
+                "they are in other splits already"
                 if to == "coco" or split in _USUAL
-                else "it has train, val and test only"
+                else "YOLO has train, val and test only"
             )
-            lost.append(f'split "{split}": {len(rows) - len(free)} of {len(rows)} pictures not in it ({why})')
+            lost.append(f'split "{split}": {len(rows) - len(free)} of {len(rows)} pictures left out ({why})')
     missing = homes.count("")
     if missing and any(homes) and to == "coco":
         lost.append(f'{missing} pictures in no split: written as split "{UNSPLIT}"')

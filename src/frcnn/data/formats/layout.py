@@ -97,7 +97,8 @@ def scan(path: str | Path, links: str = "refuse") -> Tree:
     root, only = Path(path), ""
     if not root.exists():
         parent = next((p for p in root.parents if p.is_dir()), Path())
-        raise DataError(f"{path}: no such folder; {parent} exists, check the rest of the path")
+        what = "file" if root.suffix.lower() in WHOLE else "folder"
+        raise DataError(f"{path}: no such {what}; {parent} exists, check the rest of the path")
     if not root.is_dir():
         if root.suffix.lower() not in WHOLE:
             raise DataError(f"{path}: is a file; give the folder that holds the pictures and annotations")
