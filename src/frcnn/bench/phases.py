@@ -21,6 +21,7 @@ import frcnn.model.proposer as first_stage
 import frcnn.predict as our_predict
 from frcnn.bench.steps import OurInference, OurTraining, Step, TheirInference, TheirTraining
 from frcnn.bench.turns import wait
+from frcnn.structures import ImageBatch
 
 PHASES = (
     "decode",
@@ -40,7 +41,7 @@ PHASES = (
     "other",
 )
 """``decode`` happens before the step and is not part of its time; ``resize`` holds padding and normalising,
-``matching`` sampling and targets too.
+``matching`` sampling and targets too, ``proposals`` what a cascade makes of boxes between its stages.
 """
 OTHER = PHASES[-1]
 _OUR_FUNCTIONS: tuple[tuple[ModuleType, str, str], ...] = (
@@ -48,12 +49,18 @@ _OUR_FUNCTIONS: tuple[tuple[ModuleType, str, str], ...] = (
     (first_stage, "select_proposals", "proposals"),
     (first_stage, "match_anchors", "matching"),
     (first_stage, "sample", "matching"),
+    (first_stage, "sample_batch", "matching"),
     (first_stage, "rpn_targets", "matching"),
+    (first_stage, "rpn_losses", "losses"),
     (second_stage, "match_rois", "matching"),
     (second_stage, "roi_samples", "matching"),
     (second_stage, "with_objects", "matching"),
+    (second_stage, "jittered", "matching"),
+    (second_stage, "next_samples", "matching"),
+    (second_stage, "move_boxes", "proposals"),
     (second_stage, "pool_rois", "RoIAlign"),
     (second_stage, "default_losses", "losses"),
+    (second_stage, "roi_counts", "losses"),
     (second_stage, "postprocess", "post-processing"),
     (one_stage, "match_points", "matching"),
     (one_stage, "fcos_losses", "losses"),
@@ -63,7 +70,9 @@ _OUR_FUNCTIONS: tuple[tuple[ModuleType, str, str], ...] = (
 
 @dataclass(frozen=True)
 class Room:
-    """A function that is found as ``owner.attribute``, and the phase its time belongs to."""
+    """A function that is found as ``owner.attribute``, and the phase its time belongs to; the owner is a
+    module, an object, or a class, whose objects then all have it.
+    """
 
     owner: Any
     attribute: str
@@ -137,14 +146,19 @@ def watched(places: Sequence[Room], clock: Clock) -> Iterator[None]:
             own = vars(place.owner).get(place.attribute)  # None: the class's
             before.append((place, own))
             timed = clock.around(getattr(place.owner, place.attribute), place.phase)
-            object.__setattr__(place.owner, place.attribute, timed)
+            _setter(place.owner).__setattr__(place.owner, place.attribute, timed)
         yield
     finally:
         for place, own in reversed(before):
             if own is None:
-                object.__delattr__(place.owner, place.attribute)
+                _setter(place.owner).__delattr__(place.owner, place.attribute)
             else:
-                object.__setattr__(place.owner, place.attribute, own)
+                _setter(place.owner).__setattr__(place.owner, place.attribute, own)
+
+
+def _setter(owner: object) -> Any:
+    """Whose way of setting attributes does nothing else; that of objects does not take classes."""
+    return type if isinstance(owner, type) else object
 
 
 def rooms(step: Step) -> list[Room]:
@@ -159,7 +173,7 @@ def rooms(step: Step) -> list[Room]:
         ]
     if isinstance(step, OurInference):
         loading = [Room(our_predict, name, "resize") for name in ("resize_image", "pad_batch")]
-        return [*loading, *_our_rooms(step.detector.model)]
+        return [*loading, Room(ImageBatch, "to", "transfer"), *_our_rooms(step.detector.model)]
     assert isinstance(step, TheirTraining | TheirInference)
     places = [Room(step, "transfer", "transfer"), *_their_rooms(step.model)]
     if isinstance(step, TheirTraining):
@@ -173,6 +187,7 @@ def _our_rooms(model: network.Network) -> list[Room]:
     modules += [(module, "RPN") for module in model.stage_modules().get("rpn", ())]
     heads = (model.head,) if isinstance(model, one_stage.Fcos) else model.heads
     modules += [(head, "heads") for head in heads]
+    places.append(Room(model, "draw_noise", "matching"))  # what sampling draws by
     return [*places, *(Room(module, "forward", phase) for module, phase in modules)]
 
 
