@@ -48,6 +48,24 @@ def test_precision_against_the_same_and_default_against_default() -> None:
     assert not any("lite0" in each.ours for each in found.values())
 
 
+def test_torchvisions_faster_layout_counts_but_its_default_stays_as_it_comes() -> None:
+    faster = row(Contender("torchvision", "fp32", channels_last=True), 3.0, 3.0, 3.0)
+    slower = row(Contender("torchvision", "fp32", channels_last=True), 5.0, 5.0, 5.0)
+    found = {each.name: (each.value, each.theirs) for each in ratios([*FP32, faster], cuda=False)}
+    assert found == {
+        "fp32 : fp32": (3.0, "torchvision fp32 channels-last"),
+        "default : default": (4.0, "torchvision fp32"),
+    }
+    assert {each.theirs for each in ratios([*FP32, slower], cuda=False)} == {"torchvision fp32"}
+    tf32 = [
+        *(row(Contender("frcnn", "tf32"), 1.0), row(Contender("torchvision", "tf32"), 2.0)),
+        row(Contender("torchvision", "tf32", channels_last=True), 1.5),
+    ]
+    on_gpu = {each.name: each.theirs for each in ratios([*FP32, *tf32], cuda=True)}
+    assert on_gpu["tf32 : tf32"] == "torchvision tf32 channels-last"
+    assert on_gpu["default : default"] == "torchvision tf32"
+
+
 def test_without_bf16_the_default_is_fp32() -> None:
     assert {each.name: each.value for each in ratios(FP32, cuda=False)} == {
         "fp32 : fp32": 4.0,
@@ -78,6 +96,7 @@ def test_what_was_not_measured_says_so() -> None:
     assert found["infer"] == found["ops"] == found["gpu"] == NOT_MEASURED
     first = found["train"][0]["contenders"][0]
     assert first["rounds"] == [1.0, 2.0, 1.0]
+    assert first["rounds_made"] == 3
     assert first["pictures_per_second"] == 2.0
     assert {first[key] for key in ("peak_memory_bytes", "host_syncs", "floor_seconds")} == {NOT_MEASURED}
 
@@ -86,6 +105,20 @@ def printed(content: Report) -> str:
     console = Console(file=io.StringIO(), width=200)
     show(content, console)
     return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_a_commit_is_shown_where_there_is_one() -> None:
+    content = report()
+    assert "commit" not in printed(content) and "commit" not in content.to_dict()
+    content.machine["commit"] = "1a2b3c4-dirty"
+    assert "torch 2, commit 1a2b3c4-dirty" in printed(content)
+    assert content.to_dict()["commit"] == "1a2b3c4-dirty"
+
+
+def cells(text: str, name: str) -> list[str]:
+    """Of the row of a table that begins with ``name``."""
+    (line,) = [each for each in text.splitlines() if each.startswith(f"│ {name} ")]
+    return [cell.strip() for cell in line.strip("│").split("│")]
 
 
 def test_nothing_to_show() -> None:
@@ -101,7 +134,8 @@ def test_tables() -> None:
     text = printed(report(section))
     assert "300.0 ms  75 %" in text  # of the step, decoding left out
     assert "fp32 : fp32: 4.00 times as fast (3.00 to 4.00), frcnn fp32 against torchvision fp32" in text
-    assert "convolutions: 2.0 GFLOP" in text
+    assert "convolutions, plainly made, without matrix products: 2.0 GFLOP" in text
+    assert cells(text, "frcnn fp32")[1] == "3"  # rounds
     assert "a note" in text
 
 
@@ -114,3 +148,4 @@ def test_operators_stand_beside_each_other() -> None:
     text = printed(report(section))
     assert "5.00 (5.00 to 5.00)" in text
     assert "7 MB, not measured" in text
+    assert cells(text, "NMS")[1] == "1"

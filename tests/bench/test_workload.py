@@ -14,7 +14,7 @@ INFER = Workload("infer", "r50", 800, 1066, 1)
 @pytest.mark.parametrize(
     ("workload", "bf16", "compiled", "names"),
     [
-        (INFER, False, False, ["frcnn fp32", "torchvision fp32"]),
+        (INFER, False, False, ["frcnn fp32", "torchvision fp32", "torchvision fp32 channels-last"]),
         (
             INFER,
             True,
@@ -22,6 +22,7 @@ INFER = Workload("infer", "r50", 800, 1066, 1)
             [
                 "frcnn fp32",
                 "torchvision fp32",
+                "torchvision fp32 channels-last",
                 "frcnn bf16",
                 "torchvision bf16",
                 "torchvision bf16 channels-last",
@@ -34,16 +35,25 @@ INFER = Workload("infer", "r50", 800, 1066, 1)
             [
                 "frcnn fp32",
                 "torchvision fp32",
+                "torchvision fp32 channels-last",
                 "frcnn fp32 compiled (regional)",
                 "frcnn fp32 compiled (step)",
             ],
         ),
-        (TRAIN, False, False, ["frcnn fp32", "torchvision fp32", "frcnn lite0-fpn fp32"]),
+        (
+            TRAIN,
+            False,
+            False,
+            ["frcnn fp32", "torchvision fp32", "torchvision fp32 channels-last", "frcnn lite0-fpn fp32"],
+        ),
         (
             Workload("infer", "r50", 64, 64, 1, device="cuda:0"),
             False,
             False,
-            ["frcnn fp32", "torchvision fp32", "frcnn tf32", "torchvision tf32"],
+            [
+                *("frcnn fp32", "torchvision fp32", "torchvision fp32 channels-last"),
+                *("frcnn tf32", "torchvision tf32", "torchvision tf32 channels-last"),
+            ],
         ),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,17 @@ import torchvision
 from frcnn.bench.memory import available
 from frcnn.doctor import examine
 
+PACKAGE = Path(__file__).resolve().parents[1]
+GIT_SECONDS = 10.0
+
 
 def describe(device: torch.device, command: str) -> dict[str, Any]:
-    """Machine, versions, date, command, and how busy the machine is."""
+    """Machine, versions, date, command, and how busy the machine is; the commit, where there is one."""
     health = examine()
     free = available(torch.device("cpu"))
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    made_from = commit()
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "command": command,
@@ -33,7 +38,38 @@ def describe(device: torch.device, command: str) -> dict[str, Any]:
         "device": str(device),
         "platform": health.system["platform"],
         "versions": {"python": platform.python_version(), **health.versions},
+        **({"commit": made_from} if made_from else {}),
     }
+
+
+def commit(package: Path = PACKAGE) -> str | None:
+    """Short hash of the commit that a package runs from, with "-dirty" where its files are others than the
+    commit's; None where it is not part of a git checkout, or git does not answer.
+    """
+    try:
+        # an installed package may lie inside another project's checkout, which does not track it
+        _git(package, "ls-files", "--error-unmatch", "__init__.py")
+        head = _git(package, "rev-parse", "--short", "HEAD")
+        changed = _git(package, "status", "--porcelain", "--untracked-files=normal", "--", ".")
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return f"{head}-dirty" if changed else head
+
+
+def _git(folder: Path, *words: str) -> str:
+    """What git says there, whatever its environment points at (a hook's does elsewhere)."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    done = subprocess.run(
+        ["git", *words],
+        cwd=folder,
+        env={**environment, "GIT_OPTIONAL_LOCKS": "0"},  # others may be working there
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=GIT_SECONDS,
+        check=True,
+    )
+    return done.stdout.strip()
 
 
 def processor() -> str:

@@ -23,7 +23,7 @@ class Row:
         memory: bytes at the peak, on top of what is there before the call.
         phases: seconds by phase.
         syncs: host waits for the device in a call.
-        floor: seconds that the convolutions alone would take at the machine's own rate.
+        floor: seconds that the convolutions alone, plainly made, would take at the machine's own rate.
         contender: None for an operator.
     """
 
@@ -45,6 +45,7 @@ class Row:
             "seconds_quartiles": [low, high],
             "seconds_first_call": self.times.first,
             "rounds": list(self.times.rounds),
+            "rounds_made": len(self.times.rounds),
             "pictures_per_second": self.pictures / median if self.pictures else None,
             "peak_memory_bytes": self.memory,
             "seconds_by_phase": self.phases,
@@ -118,7 +119,7 @@ class Report:
     """Everything.
 
     Attributes:
-        machine: hardware, versions, date, command.
+        machine: hardware, versions, commit, date, command.
         sections: by task (``train``, ``infer``, ``ops``).
         notes: sentences about the whole.
     """
@@ -128,10 +129,10 @@ class Report:
     notes: list[str]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values; a task that was not asked for is "not measured"."""
+        """Plain values; a task that was not asked for, or came to nothing, is "not measured"."""
         tasks = {
             task: [section.to_dict() for section in self.sections[task]]
-            if task in self.sections
+            if self.sections.get(task)
             else NOT_MEASURED
             for task in ("train", "infer", "ops")
         }
@@ -150,26 +151,31 @@ def compare(name: str, ours: Row, theirs: Row) -> Ratio:
 def ratios(rows: Sequence[Row], cuda: bool) -> list[Ratio]:
     """Precision against the same precision, default against default; compiled ones too.
 
-    In bf16 torchvision's faster variant counts. Our default is bf16 where there are such rows; torchvision's
-    is fp32, and on a GPU tf32, in which torch convolves unless told otherwise.
+    Of one precision torchvision's faster layout counts, of the defaults its own one. Our default is bf16
+    where there are such rows; torchvision's is fp32, and on a GPU tf32, in which torch convolves unless told
+    otherwise.
     """
     plain = [row for row in rows if row.contender is not None and not row.contender.recipe]
     found: list[Ratio] = []
+    theirs: dict[str, Row] = {}
+    as_it_comes: dict[str, Row] = {}
+    for row in plain:
+        c = row.contender
+        if c is None or c.side != "torchvision":
+            continue
+        best = theirs.get(c.format)
+        theirs[c.format] = row if best is None or row.times.median < best.times.median else best
+        if not c.channels_last:
+            as_it_comes[c.format] = row
     modes: tuple[Compilation, ...] = ("", "regional", "step")
     for compiled in modes:
         ours = {c.format: row for row in plain if (c := row.contender) and _is(c, "frcnn", compiled)}
-        theirs: dict[str, Row] = {}
-        for row in plain:
-            c = row.contender
-            if c and c.side == "torchvision":
-                best = theirs.get(c.format)
-                theirs[c.format] = row if best is None or row.times.median < best.times.median else best
         said = f" compiled ({compiled})" if compiled else ""
         found += [
             compare(f"{name}{said} : {name}", ours[name], theirs[name]) for name in ours if name in theirs
         ]
         default = ours.get("bf16") or ours.get("fp32")
-        reference = theirs.get("tf32" if cuda else "fp32")
+        reference = as_it_comes.get("tf32" if cuda else "fp32")
         if default is not None and reference is not None:
             found.append(compare(f"default{said} : default", default, reference))
     return found

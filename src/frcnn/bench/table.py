@@ -15,7 +15,10 @@ def show(report: Report, console: Console) -> None:
     """Print every section: times, ratios, phases, notes."""
     machine = report.machine
     versions = ", ".join(f"{k} {v}" for k, v in machine["versions"].items() if k in ("torch", "torchvision"))
-    console.print(f"{machine['date']}, {machine['processor']}, {machine['threads']} threads, {versions}")
+    commit = f", commit {machine['commit']}" if "commit" in machine else ""
+    console.print(
+        f"{machine['date']}, {machine['processor']}, {machine['threads']} threads, {versions}{commit}"
+    )
     console.print(f"GPU: {machine['gpu'] or NOT_MEASURED}")
     for name, rate in machine.get("convolution_flop_per_second", {}).items():
         console.print(f"convolutions in {name}: {rate / 1e9:,.0f} GFLOP/s")
@@ -34,10 +37,8 @@ def show(report: Report, console: Console) -> None:
 
 def times_table(section: Section) -> Table:
     """A row for each contender."""
-    table = _table(
-        section.title,
-        *("median", "quartiles", "peak memory", "pictures/s", "x floor", "host syncs", "first call"),
-    )
+    measured = ("rounds", "median", "quartiles", "peak memory", "pictures/s", "x floor")
+    table = _table(section.title, *measured, "host syncs", "first call")
     for row in section.rows:
         low, high = row.times.quartiles
         rate = f"{row.pictures / row.times.median:.2f}"
@@ -45,13 +46,14 @@ def times_table(section: Section) -> Table:
         syncs = NOT_MEASURED if row.syncs is None else str(row.syncs)
         spread = f"{seconds(low)} to {seconds(high)}"
         cells = (seconds(row.times.median), spread, size(row.memory), rate, far, syncs)
-        table.add_row(row.name, *cells, seconds(row.times.first))
+        table.add_row(row.name, str(len(row.times.rounds)), *cells, seconds(row.times.first))
     return table
 
 
 def operators_table(section: Section) -> Table:
     """A row for each operator, both sides beside each other."""
-    table = _table(section.title, "frcnn", "torchvision", "times as fast", "peak memory", "differs by")
+    columns = ("rounds", "frcnn", "torchvision", "times as fast", "peak memory", "differs by")
+    table = _table(section.title, *columns)
     rows = {row.name: row for row in section.rows}
     for row in section.rows:
         name, _, side = row.name.rpartition(": ")
@@ -65,6 +67,7 @@ def operators_table(section: Section) -> Table:
         differs = section.facts.get("largest_difference", {}).get(name)
         table.add_row(
             name,
+            str(len(row.times.rounds)),
             seconds(row.times.median),
             seconds(other.times.median) if other else NOT_MEASURED,
             ratio,
@@ -116,7 +119,8 @@ def fact_lines(section: Section) -> list[str]:
     if "convolution_flop" in facts:
         floors = {row.contender.format: row.floor for row in section.rows if row.contender and row.floor}
         told = ", ".join(f"{seconds(value)} in {name}" for name, value in floors.items())
-        lines.append(f"convolutions: {facts['convolution_flop'] / 1e9:.1f} GFLOP; the floor is {told}")
+        count = f"{facts['convolution_flop'] / 1e9:.1f} GFLOP"
+        lines.append(f"convolutions, plainly made, without matrix products: {count}; the floor is {told}")
     if "detections_matched_share_fp32" in facts:
         share, total = facts["detections_matched_share_fp32"], facts["detections_of_both_sides"]
         lines.append(f"in fp32 {100 * share:.1f} % of the {total} detections of both sides are the same")

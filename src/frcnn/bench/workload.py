@@ -117,8 +117,7 @@ def contenders(workload: Workload, bf16: bool, compiled: bool) -> list[Contender
     found: list[Contender] = []
     for name in formats:
         found += [Contender("frcnn", name), Contender("torchvision", name)]
-        if name == "bf16":
-            found.append(Contender("torchvision", name, channels_last=True))
+        found.append(Contender("torchvision", name, channels_last=True))  # which is faster differs
         if compiled:
             modes: tuple[Compilation, ...] = ("regional", "step")
             found += [Contender("frcnn", name, compiled=mode) for mode in modes]
