@@ -5,6 +5,7 @@ import torch
 
 from frcnn.bench import operations
 from frcnn.bench.machine import require_operators
+from frcnn.bench.memory import NoFigureError
 from frcnn.bench.operations import operators_section
 from frcnn.bench.operators import anchors_at, matching_call, nms_pairs, random_boxes, roi_align_pairs
 
@@ -46,6 +47,33 @@ def test_torchvisions_matching_is_left_out_where_it_does_not_fit(monkeypatch: py
     assert any("torchvision's not measured, it needs about" in note for note in section.notes)
     assert not any(row.name.startswith("matching") and "torchvision" in row.name for row in section.rows)
     assert len(section.ratios) == 4
+
+
+def test_operators_go_on_where_the_memory_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(operations, "roi_align_pairs", fail)
+    section = operators_section(CPU, 0, 1, True, lambda _: None)
+    assert section.notes[0] == "not measured: RoIAlign, 1 x 20 RoIs: not enough memory; free some"
+    assert {row.name.split()[0] for row in section.rows} == {"NMS", "matching,"}
+
+
+def test_a_matching_without_its_memory_keeps_its_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: object) -> None:
+        raise NoFigureError("the process that measures it ran out of memory")
+
+    monkeypatch.setattr(operations, "measure_in_child", fail)
+    monkeypatch.setattr(operations, "OBJECTS", (20,))
+    for name in ("SIZE", "MATCHING_SIZE", "ROIS", "BOXES"):
+        monkeypatch.setattr(operations, name, getattr(operations, f"QUICK_{name.removeprefix('MATCHING_')}"))
+    section = operators_section(CPU, 0, 1, False, lambda _: None)
+    name = "matching, 20 objects, 128x128"
+    assert [row.name for row in section.rows[-2:]] == [f"{name}: frcnn", f"{name}: torchvision"]
+    assert section.notes[:2] == [
+        f"peak memory of {name}: {side} not measured: the process that measures it ran out of memory"
+        for side in ("frcnn", "torchvision")
+    ]
 
 
 def test_a_device_without_an_operator_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

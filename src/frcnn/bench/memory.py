@@ -33,6 +33,10 @@ class TooLargeError(ValueError):
     """Something does not fit into memory; the message says what to do."""
 
 
+class NoFigureError(ValueError):
+    """The process that measures memory gave no figure; the message says why."""
+
+
 def available(device: torch.device) -> int | None:
     """Bytes that can still be taken; None where that cannot be found out."""
     if device.type == "cuda":
@@ -85,18 +89,18 @@ def require_memory(workload: Workload) -> None:
 
 
 @contextmanager
-def enough_memory(what: str) -> Iterator[None]:
+def enough_memory(what: str, advice: str = "use a smaller --size or --batch") -> Iterator[None]:
     """Turn a failed allocation into a sentence.
 
     Raises:
-        TooLargeError: naming ``what``.
+        TooLargeError: naming ``what``, with ``advice``.
     """
     try:
         yield
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        raise TooLargeError(f"{what}: not enough memory; use a smaller --size or --batch") from error
+        raise TooLargeError(f"{what}: not enough memory; {advice}") from error
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -177,21 +181,27 @@ def measure_in_child(order: dict[str, Any]) -> dict[str, Any]:
         What it answered: ``{"bytes": int or None}``.
 
     Raises:
-        TooLargeError: when it ran out of memory.
-        RuntimeError: when it failed otherwise, with the last line it wrote.
+        NoFigureError: when it took too long, ran out of memory, could not be started, or failed otherwise,
+            with the last line it wrote.
     """
-    done = subprocess.run(
-        [sys.executable, "-m", "frcnn.bench.child"],
-        input=json.dumps(order),
-        capture_output=True,
-        text=True,
-        timeout=TIME_LIMIT,
-        env={**os.environ, "PYTHONWARNINGS": "ignore"},
-    )
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "frcnn.bench.child"],
+            input=json.dumps(order),
+            capture_output=True,
+            text=True,
+            timeout=TIME_LIMIT,
+            env={**os.environ, "PYTHONWARNINGS": "ignore"},
+        )
+    except subprocess.TimeoutExpired:
+        raise NoFigureError(f"the process that measures it took more than {TIME_LIMIT:.0f} s") from None
+    except OSError as error:  # no memory for a second process, for one
+        reason = error.strerror or str(error)
+        raise NoFigureError(f"the process that measures it could not be started ({reason})") from None
     if done.returncode == 0:
         answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
         return answer
     last = (done.stderr.strip().splitlines() or ["no message"])[-1]
     if done.returncode == -9 or "memory" in last.lower():
-        raise TooLargeError("the process that measures memory ran out of it; use a smaller --size or --batch")
-    raise RuntimeError(f"the process that measures memory failed: {last}")
+        raise NoFigureError("the process that measures it ran out of memory")
+    raise NoFigureError(f"the process that measures it failed: {last}")

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 
-from frcnn.bench.memory import available, cuda_peak, measure_in_child
+from frcnn.bench.memory import (
+    NoFigureError,
+    TooLargeError,
+    available,
+    cuda_peak,
+    enough_memory,
+    measure_in_child,
+)
 from frcnn.bench.operators import Pair, anchors_at, matching_call, nms_pairs, roi_align_pairs
 from frcnn.bench.report import NOT_MEASURED, Row, Section, compare
 from frcnn.bench.turns import take_turns
@@ -29,24 +37,39 @@ Say = Callable[[str], None]
 
 
 def operators_section(device: torch.device, threads: int, rounds: int, quick: bool, say: Say) -> Section:
-    """Every operator beside torchvision's."""
+    """Every operator beside torchvision's; one that the memory is too small for is a note."""
     height, width = QUICK_SIZE if quick else SIZE
     channels = 16 if quick else 256
-    say("RoIAlign")
-    pairs = roi_align_pairs(device, 1, QUICK_ROIS if quick else ROIS, height, width, channels)
-    if device.type == "cuda" and not quick:
-        pairs += roi_align_pairs(device, GPU_IMAGES, GPU_ROIS, height, width, channels)
-    say("NMS")
-    pairs += nms_pairs(device, height, width, QUICK_BOXES if quick else BOXES)
     section = Section(f"operators, {device}", [])
-    for pair in pairs:
-        _add(section, pair, device, rounds)
+    counts = [(1, QUICK_ROIS if quick else ROIS)]
+    if device.type == "cuda" and not quick:
+        counts.append((GPU_IMAGES, GPU_ROIS))
+    say("RoIAlign")
+    for images, rois in counts:
+        with _noting(section, f"RoIAlign, {images} x {rois} RoIs"):
+            for pair in roi_align_pairs(device, images, rois, height, width, channels):
+                _add(section, pair, device, rounds)
+    say("NMS")
+    with _noting(section, "NMS"):
+        for pair in nms_pairs(device, height, width, QUICK_BOXES if quick else BOXES):
+            _add(section, pair, device, rounds)
     say("matching")
     for objects in QUICK_OBJECTS if quick else OBJECTS:
-        _matching(section, objects, device, threads, min(rounds, MATCHING_ROUNDS), quick)
+        with _noting(section, f"matching, {objects} objects"):
+            _matching(section, objects, device, threads, min(rounds, MATCHING_ROUNDS), quick)
     if device.type != "cuda":
         section.notes.append(f"RoIAlign at {GPU_IMAGES} x {GPU_ROIS} RoIs on a GPU: {NOT_MEASURED}")
     return section
+
+
+@contextmanager
+def _noting(section: Section, what: str) -> Iterator[None]:
+    """Go on where the memory ends: what was measured before took minutes."""
+    try:
+        with enough_memory(what, "free some"):
+            yield
+    except TooLargeError as error:
+        section.notes.append(f"{NOT_MEASURED}: {error}")
 
 
 def _add(section: Section, pair: Pair, device: torch.device, rounds: int) -> None:
@@ -81,7 +104,10 @@ def _matching(
         row.memory = cuda_peak(calls[side], device, 1)
         if device.type == "cpu" and not quick:
             order: dict[str, Any] = {"matching": side, "objects": objects, "threads": threads}
-            row.memory = measure_in_child(order)["bytes"]
+            try:
+                row.memory = measure_in_child(order)["bytes"]
+            except NoFigureError as error:
+                section.notes.append(f"peak memory of {row.name} {NOT_MEASURED}: {error}")
     section.rows += rows
     if len(rows) == 2:
         section.ratios.append(compare(name, *rows))

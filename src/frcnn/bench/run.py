@@ -12,7 +12,7 @@ from frcnn.bench.agreement import share_matched
 from frcnn.bench.floor import QUICK_SHAPES, SHAPES, convolution_flops, convolution_rate
 from frcnn.bench.machine import describe, require_operators
 from frcnn.bench.memory import (
-    TooLargeError,
+    NoFigureError,
     cuda_peak,
     enough_memory,
     measure_in_child,
@@ -70,15 +70,17 @@ class Plan:
 
 
 def run(plan: Plan, say: Say) -> Report:
-    """Measure everything that is asked for.
+    """Measure everything that is asked for; a workload that fails on the way becomes a note, for the others
+    took minutes.
 
     Args:
         plan: tasks and sizes.
         say: is told what comes next.
 
     Raises:
-        ValueError: for data or weights that cannot be used, a device without torchvision's operators, a
-            workload that does not fit into memory, or where nothing can be compiled.
+        ValueError: for data or weights that cannot be used or have no effect, a device without torchvision's
+            operators, a workload that does not fit into memory, where nothing can be compiled, or when
+            nothing at all could be measured.
     """
     if plan.threads:
         torch.set_num_threads(plan.threads)
@@ -86,6 +88,7 @@ def run(plan: Plan, say: Say) -> Report:
     if plan.compiled:
         check_compiler(plan.device)
     wanted = {task: workloads(plan, task) for task in plan.tasks if task != "ops"}
+    _require_use(plan, wanted)
     for several in wanted.values():
         if len(several) == 1:  # what a user chose, or all there is: refused before anything begins
             require_memory(several[0])
@@ -100,10 +103,10 @@ def run(plan: Plan, say: Say) -> Report:
             rates[name] = convolution_rate(plan.device, name, shapes, 0.1 if plan.quick else 4.0)
         machine["convolution_flop_per_second"] = rates
     sections: dict[str, list[Section]] = {}
+    failures: list[str] = []  # not the errors: they would keep all that a step holds in memory
     for task in plan.tasks:
         if task == "ops":
-            with enough_memory("the operators"):
-                sections[task] = [operators_section(plan.device, plan.threads, plan.rounds, plan.quick, say)]
+            sections[task] = [operators_section(plan.device, plan.threads, plan.rounds, plan.quick, say)]
             continue
         sections[task] = []
         for workload in wanted[task]:
@@ -112,12 +115,25 @@ def run(plan: Plan, say: Say) -> Report:
                 require_memory(workload)
                 with enough_memory(workload.title):
                     sections[task].append(workload_section(workload, plan, rates, not missing, say))
-            except TooLargeError as error:
-                if len(wanted[task]) == 1:
-                    raise
-                notes.append(f"{NOT_MEASURED}: {error}")
+            except ValueError as error:
+                failures.append(str(error))
             release(plan.device)
-    return Report(machine, sections, notes)
+    if failures and not any(sections.values()):
+        raise ValueError(failures[0])
+    return Report(machine, sections, notes + [f"{NOT_MEASURED}: {reason}" for reason in failures])
+
+
+def _require_use(plan: Plan, wanted: dict[str, list[Workload]]) -> None:
+    """Weights are of one architecture, which is not among the workloads of every task and device.
+
+    Raises:
+        ValueError: when nobody would read them.
+    """
+    if plan.weights and not any(each.network == "r50" for several in wanted.values() for each in several):
+        raise ValueError(
+            f"--weights {plan.weights}: of no effect on bench {' '.join(plan.tasks)} on {plan.device}, where "
+            "r50-fpn is not measured; leave it out, or use bench infer"
+        )
 
 
 def _first(wanted: dict[str, list[Workload]]) -> Workload:
@@ -159,7 +175,7 @@ def workload_section(
     members = contenders(workload, bf16, plan.compiled)
     steps = make_steps(workload, members)
     times = take_turns(steps, device, plan.rounds, 0.0 if plan.quick else SECONDS[workload.task])
-    flops = convolution_flops(steps["torchvision fp32"])  # the same network
+    flops = convolution_flops(steps["torchvision fp32"])  # the same network, and every convolution is plain
     rows = [
         _row(contender, times[contender.name], workload, flops / rates[contender.format])
         for contender in members
@@ -185,7 +201,7 @@ def workload_section(
         for row in rows:
             try:
                 row.memory = _memory(workload, row.contender)
-            except TooLargeError as error:
+            except NoFigureError as error:
                 section.notes.append(f"peak memory of {row.name} {NOT_MEASURED}: {error}")
     section.notes += _notes(rows)
     return section

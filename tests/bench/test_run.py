@@ -1,0 +1,106 @@
+"""The whole benchmark: what fails costs nothing that was measured before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from frcnn.bench import memory
+from frcnn.bench import run as bench
+from frcnn.bench.memory import NoFigureError, TooLargeError
+from frcnn.bench.report import Section
+from frcnn.bench.workload import Workload, contenders
+
+MB = 1_000_000
+SMALL, LARGE = Workload("infer", "r50", 64, 64, 1), Workload("infer", "r50", 20_000, 20_000, 1)
+
+
+@pytest.fixture
+def quick_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sections without rows, and plenty of memory."""
+    monkeypatch.setattr(memory, "available", lambda _: 20_000 * MB)
+    monkeypatch.setattr(bench, "workload_section", lambda workload, *_: Section(workload.title, []))
+    monkeypatch.setattr(bench, "operators_section", lambda *_: Section("operators", []))
+    monkeypatch.setattr(bench, "convolution_rate", lambda *_: 1e9)
+
+
+def quiet(_: str) -> None: ...
+
+
+@pytest.mark.usefixtures("quick_parts")
+def test_several_workloads_go_on_without_the_one_that_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "workloads", lambda *_: [LARGE, SMALL])
+    report = bench.run(bench.Plan(("infer",)), quiet)
+    assert [section.title for section in report.sections["infer"]] == [SMALL.title]
+    assert "not measured: inference, r50-fpn, 20000x20000" in report.notes[-1]
+    monkeypatch.setattr(bench, "workloads", lambda *_: [LARGE])
+    with pytest.raises(TooLargeError, match="GB of memory"):
+        bench.run(bench.Plan(("infer",)), quiet)
+
+
+def failing(error: Exception) -> Callable[..., Section]:
+    def section(workload: Workload, *_: object) -> Section:
+        if workload.task == "infer":
+            raise error
+        return Section(workload.title, [])
+
+    return section
+
+
+@pytest.mark.usefixtures("quick_parts")
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MemoryError(), "800x1066, batch 1, cpu: not enough memory; use a smaller --size or --batch"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "not enough memory"),
+        (ValueError("w.pth: does not fit"), "w.pth: does not fit"),
+    ],
+)
+def test_what_fails_later_is_a_note(error: Exception, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "workload_section", failing(error))
+    report = bench.run(bench.Plan(), quiet)
+    assert report.notes[-1].startswith("not measured: ") and said in report.notes[-1]
+    found = report.to_dict()
+    assert found["infer"] == "not measured"
+    assert [len(found[task]) for task in ("train", "ops")] == [1, 1]
+
+
+@pytest.mark.usefixtures("quick_parts")
+def test_where_nothing_else_was_measured_a_failure_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "workload_section", failing(MemoryError()))
+    with pytest.raises(ValueError, match="not enough memory"):
+        bench.run(bench.Plan(("infer",)), quiet)
+    monkeypatch.setattr(bench, "workload_section", failing(RuntimeError("a fault of ours")))
+    with pytest.raises(RuntimeError, match="a fault of ours"):
+        bench.run(bench.Plan(), quiet)
+
+
+@pytest.mark.usefixtures("quick_parts")
+def test_weights_that_nobody_reads_are_refused() -> None:
+    said = "--weights w.pth: of no effect on bench train on cpu, .*; leave it out, or use bench infer"
+    with pytest.raises(ValueError, match=said):
+        bench.run(bench.Plan(("train",), weights="w.pth"), quiet)
+    for tasks in (("infer",), ("train", "infer", "ops")):
+        assert set(bench.run(bench.Plan(tasks, weights="w.pth"), quiet).sections) == set(tasks)
+
+
+def test_times_stay_where_the_memory_could_not_be_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    workload = Workload("train", "lite0", 64, 96, 1)
+    names = [each.name for each in contenders(workload, False, False)]
+
+    def fail(_: object) -> None:
+        raise NoFigureError("the process that measures it took more than 900 s")
+
+    monkeypatch.setattr(bench, "make_steps", lambda *_: {name: lambda: None for name in names})
+    monkeypatch.setattr(bench, "seconds_by_phase", lambda *_: {"backbone": 0.1})
+    monkeypatch.setattr(bench, "_decode", lambda _: {"frcnn": 0.1, "torchvision": 0.1})
+    monkeypatch.setattr(bench, "measure_in_child", fail)
+    plan = bench.Plan(("train",), rounds=1, device=torch.device("cpu"))
+    section = bench.workload_section(workload, plan, {"fp32": 1e9}, False, quiet)
+    assert [len(row.times.rounds) for row in section.rows] == [1] * len(names)
+    said = "not measured: the process that measures it took more than 900 s"
+    assert [note for note in section.notes if said in note] == [
+        f"peak memory of {name} {said}" for name in names
+    ]
