@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from enum import StrEnum
@@ -33,7 +34,15 @@ class Task(StrEnum):
     load = "load"
 
 
+UNUSED = {
+    Task.ops: ("size", "batch", "data", "weights", "compiled"),
+    Task.load: ("rounds", "size", "weights", "device", "threads", "compiled", "quick"),
+}
+"""Parameters of ``bench`` that change nothing of what a task measures."""
+
+
 def bench(
+    context: typer.Context,
     task: Annotated[
         Task | None, typer.Argument(help="Default: train, infer and ops.", show_default=False)
     ] = None,
@@ -64,6 +73,9 @@ def bench(
     """Time our detectors and torchvision's in turn: same weights, same pictures, this machine; with "load",
     where the time goes until a batch of --data is there.
     """
+    refuse_unused(context, task)
+    if json_file is not None and json_file != "-":
+        require_writable(Path(json_file))
     if task is Task.load:
         bench_loading(data, batch, settings or (), json_file)
         return
@@ -97,9 +109,9 @@ def bench(
     if json_file == "-":
         typer.echo(text)
         return
-    if json_file is not None:
-        write_text(json_file, text + "\n")
     show(report, Console(width=None if sys.stdout.isatty() else 160, highlight=False))
+    if json_file is not None:  # last: what minutes of work have found is on the screen by now
+        write_text(json_file, text + "\n")
 
 
 def bench_loading(
@@ -120,9 +132,44 @@ def bench_loading(
     if json_file == "-":
         typer.echo(text)
         return
+    typer.echo("\n".join(found.lines()))
     if json_file is not None:
         write_text(json_file, text + "\n")
-    typer.echo("\n".join(found.lines()))
+
+
+def refuse_unused(context: typer.Context, task: Task | None) -> None:
+    """Make sure that every option that was given has an effect on the task.
+
+    Raises:
+        CommandError: naming those that have none.
+    """
+    names = {parameter.name: parameter.opts[0] for parameter in context.command.params}
+    given: list[str] = []
+    for name in UNUSED.get(task, ()) if task else ():
+        source, value = context.get_parameter_source(name), context.params[name]
+        if source is not None and source.name == "COMMANDLINE":
+            given.append(names[name] if value is True else f"{names[name]} {value}")
+    if given:
+        it = "it" if len(given) == 1 else "them"
+        raise CommandError(f"{', '.join(given)}: of no effect on bench {task}; leave {it} out", 2)
+
+
+def require_writable(path: Path) -> None:
+    """Find out before minutes of work whether a file can be written.
+
+    Raises:
+        CommandError: when there is a folder of its name, none to put it into, or it may not be written there.
+    """
+    try:
+        if path.is_dir():
+            raise CommandError(f"--json {path}: that is a folder; name a file", 2)
+        if not path.parent.is_dir():
+            raise CommandError(f"--json {path}: there is no folder {path.parent}; make it first", 2)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise CommandError(f"--json {path}: cannot be written ({reason}); name another file", 2) from None
 
 
 def parse_size(text: str | None) -> tuple[int, int] | None:
