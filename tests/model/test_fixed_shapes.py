@@ -111,7 +111,8 @@ HOST_COPIES = {"item", "cpu", "tolist", "numpy", "nonzero", "argwhere", "masked_
 DEVICE_COPIES = {"tensor", "new_tensor", "as_tensor", "from_numpy"}  # of the host's numbers, in every step
 PER_IMAGE = {"n", "images", "batch", "proposals", "detections", "rois", "boxes", "scores", "targets"}
 ALLOWED = {
-    "ops/nms.py": {"_nms_mask", "_survivors", "nms_mask_reference", "_pair_iou"},  # inside the operator
+    # inside the operator; nms_mask compares shapes
+    "ops/nms.py": {"nms_mask", "_nms_mask", "_greedy", "_survivors", "nms_mask_reference", "_pair_iou"},
     "ops/roi_align.py": {"pyramid_roi_align_reference", "_bilinear"},
     "ops/roi_align_bags.py": {"_by_level"},  # inside the operator of the CPU
     "ops/roi_pool.py": {"roi_pool_reference"},
@@ -120,6 +121,7 @@ ALLOWED = {
     "model/network.py": {"detect"},  # after the graph: whether the candidate limit cost anything
     # on the host, before the step; to_uint8 for people
     "model/preprocess.py": {"pad_batch", "resize_image", "to_uint8"},
+    "model/sparse.py": {"cells_of"},  # backwards, on the CPU only
     "model/seams.py": {"_neighbours", "_suppressed"},  # on the host, after prediction
     "model/winograd.py": {"_matrices"},  # on import
 }

@@ -8,10 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from frcnn.config import RpnConfig
+from frcnn.model import sparse
 from frcnn.model.winograd import Conv3x3
+
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
 class RpnHead(nn.Module):
@@ -25,6 +29,7 @@ class RpnHead(nn.Module):
         """Build for features of ``in_channels`` with B anchors a cell."""
         super().__init__()
         width = config.hidden_channels or in_channels
+        self.looked_at = config.batch_size
         self.outputs = 2 if config.objectness == "softmax" else 1
         self.grouped = config.channel_order == "grouped"
         layers: list[nn.Module] = []
@@ -46,15 +51,54 @@ class RpnHead(nn.Module):
         """Maps (N, C, H_l, W_l) -> logits (N, A) or (N, A, 2) and deltas (N, A, 4), float32, rows first."""
         logits: list[Tensor] = []
         deltas: list[Tensor] = []
-        for feature in features:
-            hidden = self.conv(feature)
-            logits.append(self._flatten_logits(self.objectness(hidden)))
-            deltas.append(self.deltas(hidden).permute(0, 2, 3, 1).flatten(1))  # (N, H W B 4)
+        for scores, moves in self._outputs(features):
+            logits.append(self._flatten_logits(scores))
+            deltas.append(moves.permute(0, 2, 3, 1).flatten(1))  # (N, H W B 4)
         all_logits = torch.cat(logits, 1).float()
         all_deltas = torch.cat(deltas, 1).float()
         if self.outputs == 2:
             all_logits = all_logits.unflatten(1, (all_logits.shape[1] // 2, 2))  # (N, A, 2)
         return all_logits, all_deltas.unflatten(1, (all_deltas.shape[1] // 4, 4))  # (N, A, 4)
+
+    def _outputs(self, features: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """Of each level, (N, B * outputs, H_l, W_l) and (N, B * 4, H_l, W_l).
+
+        On a CPU both come from one convolution, and ``sparse`` makes it while gradients are recorded.
+        """
+        if features[0].device.type != "cpu" or torch.compiler.is_compiling() or not self._as_built():
+            hidden = [self.conv(feature) for feature in features]
+            return [(self.objectness(map), self.deltas(map)) for map in hidden]
+        weight = torch.cat([self.objectness.weight, self.deltas.weight])
+        shift = torch.cat([_shift(self.objectness), _shift(self.deltas)])
+        if torch.is_grad_enabled() and sparse.few(self.looked_at * len(features[0]), features):
+            made = self._learnt(features, weight, shift)
+        else:
+            made = [F.conv2d(self.conv(feature), weight, shift) for feature in features]
+        counts = [self.objectness.out_channels, self.deltas.out_channels]
+        return [(scores, moves) for scores, moves in (both.split(counts, 1) for both in made)]
+
+    def _learnt(self, features: Sequence[Tensor], weight: Tensor, shift: Tensor) -> list[Tensor]:
+        """Outputs (N, B * outputs + B * 4, H_l, W_l) of the levels, with gradients at few cells."""
+        *first, last, _ = self.conv
+        assert isinstance(last, Conv3x3)
+        last.forget()
+        maps = list(features)
+        for module in first:
+            maps = [module(map) for map in maps]
+        low = torch.is_autocast_enabled("cpu")
+        dtype = torch.get_autocast_dtype("cpu") if low else maps[0].dtype
+        tensors = (tensor.to(dtype) for tensor in (last.weight, _shift(last), weight, shift))
+        return sparse.outputs([map.to(dtype) for map in maps], sparse.Layers(*tensors))
+
+    def _as_built(self) -> bool:
+        """Whether every layer is one of ours and nobody listens to it, so that others may do its work."""
+        outputs = [self.objectness, self.deltas]
+        if type(self.conv) is not nn.Sequential or any(type(m) is not nn.Conv2d for m in outputs):
+            return False
+        kinds = [Conv3x3, nn.ReLU] * (len(self.conv) // 2)
+        plain = all(m.kernel_size == (1, 1) and m.bias is not None for m in outputs)
+        heard = any(getattr(m, hooks) for m in (self.conv, *self.conv, *outputs) for hooks in HOOKS)
+        return [type(module) for module in self.conv] == kinds and plain and not heard
 
     def _flatten_logits(self, output: Tensor) -> Tensor:
         rows_first = output.permute(0, 2, 3, 1)  # (N, H, W, B * outputs)
@@ -62,3 +106,8 @@ class RpnHead(nn.Module):
             n, h, w, _ = rows_first.shape
             rows_first = rows_first.view(n, h, w, 2, -1).transpose(-1, -2)
         return rows_first.flatten(1)
+
+
+def _shift(conv: nn.Conv2d) -> Tensor:
+    assert conv.bias is not None
+    return conv.bias

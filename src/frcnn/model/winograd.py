@@ -213,12 +213,16 @@ class Conv3x3(nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:
         """Map (N, C, H, W) -> (N, C', H, W)."""
         if torch.is_grad_enabled():
-            self._kept = None
+            self.forget()
         if not suits(input, self.weight):
             return super().forward(input)
         if torch.is_grad_enabled():
             return learnt(input, self.weight, self.bias)
         return convolve(input, self._transformed(), self.bias)
+
+    def forget(self) -> None:
+        """Transform anew next time: somebody learns, perhaps in a way that no version tells."""
+        self._kept = None
 
     def _transformed(self) -> Tensor:
         """Kept while the weight does not change; one made in inference mode has no version to tell."""
