@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 import torchvision
@@ -9,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from frcnn.ops import nms_mask, nms_mask_reference
+from frcnn.ops import nms, nms_mask, nms_mask_reference
 
 
 def sorted_boxes(rows: int, count: int, seed: int = 0, spread: float = 100.0, offset: float = 0.0) -> Tensor:
@@ -71,6 +73,84 @@ def test_groups_do_not_touch_each_other() -> None:
     boxes = torch.tensor([[[0.0, 0, 10, 10]] * 4])
     groups = torch.tensor([[90, 0, 90, 0]])
     assert nms_mask(boxes, 0.5, groups).tolist() == [[True, True, False, False]]
+
+
+@pytest.mark.parametrize("given", [None, "groups", "valid"])
+def test_threads_change_nothing(given: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    boxes = sorted_boxes(3, 700)
+    groups = torch.arange(700).expand(3, -1) // 350 if given == "groups" else None
+    valid = (torch.arange(700) % 7 > 0).expand(3, -1) if given == "valid" else None
+    asked: list[int] = []
+
+    class Pool(ThreadPoolExecutor):
+        def __init__(self, threads: int) -> None:
+            asked.append(threads)
+            super().__init__(threads)
+
+    monkeypatch.setattr(nms, "ThreadPoolExecutor", Pool)
+    monkeypatch.setattr(nms, "WORTH_THREADS", 1000)
+    alone = nms_mask(boxes, 0.5, groups, valid)
+    assert not asked
+    monkeypatch.setattr(nms, "WORTH_THREADS", 300)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    assert nms_mask(boxes, 0.5, groups, valid).equal(alone) and 0 < alone.sum() < 2100
+    with torch.inference_mode():
+        assert nms_mask(boxes.clone(), 0.5, groups, valid).equal(alone)
+    assert asked == [2, 2]
+    if groups is None:
+        assert nms_mask(boxes[:1], 0.5, None, None if valid is None else valid[:1]).equal(alone[:1])
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    assert nms_mask(boxes, 0.5, groups, valid).equal(alone)
+    assert asked == [2, 2], "one group has nobody to share with, one thread neither"
+
+
+@pytest.mark.parametrize("enough", [1, 20, 60, 119, 200])
+@pytest.mark.parametrize("spread", [30.0, 400.0])  # many suppressed, few suppressed
+@pytest.mark.parametrize("masked", [False, True])
+def test_enough_survivors_are_the_best(enough: int, spread: float, masked: bool) -> None:
+    """Three groups whose scores interleave, with ties."""
+    boxes = sorted_boxes(4, 120, spread=spread)
+    groups = torch.arange(120).expand(4, -1) % 3
+    scores = (1 - torch.arange(120) / 120 + 0.2 * groups).mul(30).round() / 30
+    valid = (torch.arange(120) % 5 > 0).expand(4, -1) if masked else None
+    every = nms_mask(boxes, 0.3, groups, valid)
+    some = nms_mask(boxes, 0.3, groups, valid, scores, enough)
+    assert not (some & ~every).any()
+    for row in range(4):
+        wanted = scores[row][every[row]].sort(descending=True).values[:enough]
+        told = scores[row][some[row]].sort(descending=True).values
+        assert told[:enough].equal(wanted)
+        better = scores[row] > wanted[-1]
+        assert some[row][better].equal(every[row][better])
+
+
+def test_enough_looks_at_few_boxes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[int]] = []
+    greedy = nms._greedy
+
+    def spy(boxes: Tensor, iou: float, groups: Tensor | None, valid: Tensor | None) -> Tensor:
+        assert valid is not None
+        asked.append(valid.sum(1).tolist())
+        return greedy(boxes, iou, groups, valid)
+
+    monkeypatch.setattr(nms, "_greedy", spy)
+    apart = torch.arange(100.0)[:, None] * 10 + torch.tensor([0.0, 0, 5, 5])
+    boxes = torch.stack(
+        [apart, torch.zeros(100, 4) + torch.tensor([0.0, 0, 5, 5])]
+    )  # none and all suppressed
+    scores = torch.arange(100, 0, -1.0).expand(2, -1)
+    assert nms_mask(boxes, 0.5, scores=scores, enough=8).sum(1).tolist() == [14, 1]
+    assert asked == [[14, 14], [100]], "only the row with too few is looked at again"
+    asked.clear()
+    few = torch.arange(100).expand(2, -1) < 10
+    assert nms_mask(boxes, 0.5, valid=few, scores=scores, enough=8).sum(1).tolist() == [10, 1]
+    assert asked == [[10, 10]], "there are no more"
+
+
+@pytest.mark.parametrize("enough", [-1, 3])
+def test_enough_needs_scores(enough: int) -> None:
+    with pytest.raises(ValueError, match=f"got {enough}"):
+        nms_mask(torch.zeros(1, 5, 4), 0.5, enough=enough)
 
 
 @settings(max_examples=60, deadline=None)

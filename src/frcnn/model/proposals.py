@@ -95,14 +95,17 @@ def select_proposals(
 
     # 3. drop what is small or unlikely, then NMS in every level; dropped means not valid, the shape stays
     valid = _large(boxes, least) & (probability >= config.score_threshold) & logits.isfinite()
-    valid = nms_mask(boxes, config.nms_iou, groups=level, valid=valid)
-    if limits.per_level:  # within a level the candidates stand best first
+    count = limits.count(rpn.level_sizes)
+    if not limits.per_level:
+        valid = nms_mask(boxes, config.nms_iou, level, valid, probability, count)
+    else:  # within a level the candidates stand best first
+        valid = nms_mask(boxes, config.nms_iou, level, valid)
         ranks = [part.cumsum(1) for part in valid.split([i.shape[1] for i in index_per_level], 1)]
         valid = valid & (torch.cat(ranks, 1) <= limits.post_nms)
 
     # 4. the best of all levels
     ranked = torch.where(valid, probability, -1.0)
-    best, order = ranked.topk(limits.count(rpn.level_sizes), dim=1)  # (N, P)
+    best, order = ranked.topk(count, dim=1)  # (N, P)
     rows = torch.arange(n, device=boxes.device)[:, None]
     kept = best >= 0
     boxes = torch.where(kept[..., None], boxes[rows, order], 0.0)
