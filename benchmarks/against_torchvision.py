@@ -14,7 +14,9 @@ validation part; ``compare`` trains torchvision with the best of them and frcnn 
 
 A run's time is that of its training command, from before the process starts until it has ended: imports,
 reading, all epochs, and the weights on the disk. The evaluation is another command and not in it. Every
-finished run is a line of ``runs.jsonl`` in the work folder; whoever starts again makes only the missing ones.
+finished run is a line of ``runs.jsonl`` in the work folder; whoever starts again makes only the missing ones
+and those of another source or other packages. ``--keep-older`` takes such runs as they are. The file of
+results names the commit and the versions of every run, and whether a ratio's runs were made in one session.
 """
 
 from __future__ import annotations
@@ -45,7 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.frcnn and options.verb != "ours":
         parser.error("only ours takes options of frcnn train after --")
     data = Path(os.environ.get("FRCNN_DATA", ROOT.parent / "shared" / "data")).resolve()
-    bench = Bench(data, options.work.resolve(), getattr(options, "again", False))
+    again, older = getattr(options, "again", False), getattr(options, "keep_older", False)
+    bench = Bench(data, options.work.resolve(), again, older)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the child, too
     try:
         _run(bench, options)
@@ -96,7 +99,9 @@ def _parser() -> argparse.ArgumentParser:
         verb.add_argument("dataset", choices=DATASETS)
         verb.add_argument("--train", default="train", metavar="SPLIT")
         verb.add_argument("--test", "--val", default="val", metavar="SPLIT", help="split to measure on")
-        verb.add_argument("--again", action="store_true", help="also where this run is finished")
+        which = verb.add_mutually_exclusive_group()
+        which.add_argument("--again", action="store_true", help="also where this run is finished")
+        _add_keep_older(which)
         if name == "rival":
             add_training(verb)
         else:
@@ -107,9 +112,18 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_keep_older(verb: argparse._ActionsContainer) -> None:
+    verb.add_argument(
+        "--keep-older",
+        action="store_true",
+        help="take finished runs also where they were made with other code or packages, or an older recipe",
+    )
+
+
 def _add_tune(verb: argparse.ArgumentParser) -> None:
     grid = Grid()
     verb.add_argument("datasets", nargs="+", choices=DATASETS)
+    _add_keep_older(verb)
     verb.add_argument("--lr", type=float, nargs="+", default=grid.lr)
     verb.add_argument("--epochs", type=int, nargs="+", default=grid.epochs)
     verb.add_argument("--precision", choices=("fp32", "bf16"), nargs="+", default=grid.precision)
@@ -121,6 +135,7 @@ def _add_compare(verb: argparse.ArgumentParser) -> None:
     today = datetime.now(UTC).date().isoformat()
     out = ROOT / "benchmarks" / "results" / f"{today}-accuracy.json"
     verb.add_argument("datasets", nargs="+", choices=DATASETS)
+    _add_keep_older(verb)
     verb.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     verb.add_argument("--rival-seeds", type=int, nargs="+", help="default: the same")
     verb.add_argument("--rival", metavar="OPTIONS", help="default: the best of the tuning")

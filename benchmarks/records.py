@@ -10,11 +10,9 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("frcnn", "torch", "torchvision", "timm", "lightning", "hotcoco", "pillow", "numpy")
 TRAINED, DONE = "trained", "done"
 """Stages of a run: a training that is not measured yet, and a finished one."""
 Entry = dict[str, Any]
@@ -46,10 +44,9 @@ class Records:
                 print(f"{self.path}:{number}: not whole, left out; its run is made again", file=sys.stderr)
         return [entry for entry in entries if entry.get("stage", DONE) == stage]
 
-    def find(self, key: Mapping[str, Any], stage: str) -> Entry | None:
-        """The latest line of a run with exactly these settings at this stage."""
-        same = [entry for entry in self.read(stage) if entry["key"] == dict(key)]
-        return same[-1] if same else None
+    def alike(self, key: Mapping[str, Any], stage: str) -> list[Entry]:
+        """The lines of runs with exactly these settings at this stage, whatever they were made with."""
+        return [entry for entry in self.read(stage) if settings_of(entry["key"]) == settings_of(key)]
 
     def add(self, entry: Entry) -> None:
         """Append a run and wait until it is on the disk."""
@@ -59,6 +56,14 @@ class Records:
             file.write(("" if before.endswith(b"\n") or not before else "\n") + json.dumps(entry) + "\n")
             file.flush()
             os.fsync(file.fileno())
+
+
+def settings_of(key: Mapping[str, Any]) -> Entry:
+    """A key without what the code decides: the source, which older lines do not hold, and the recipe's
+    digest, which also changes where a new setting at its default is added.
+    """
+    left_out = ("source",) if key["side"] == "torchvision" else ("source", "code")
+    return {name: value for name, value in key.items() if name not in left_out}
 
 
 def run_child(command: Sequence[str], log: Path, allowed: Sequence[int] = (0,)) -> tuple[int, float, str]:
@@ -102,17 +107,6 @@ def machine() -> Entry:
 def load() -> float | None:
     """Processes that wanted to run in the last minute, on average: how quiet the machine is."""
     return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
-
-
-def versions() -> dict[str, str]:
-    """Of Python and of what takes part."""
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    return found
 
 
 def _processor() -> str:

@@ -55,6 +55,18 @@ def test_words_after_two_dashes_go_to_frcnn(work: str, monkeypatch: pytest.Monke
         main(["--work", work, "tune", "bccd", "--", "--epochs", "8"])
 
 
+def test_older_runs_are_kept_where_asked(work: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[bool] = []
+    for verb in ("rival", "ours", "tune", "compare"):
+        monkeypatch.setattr(against_torchvision, verb, lambda bench, *_: found.append(bench.keep_older))
+        assert (
+            main(["--work", work, verb, "bccd"]) == main(["--work", work, verb, "bccd", "--keep-older"]) == 0
+        )
+    assert found == [False, True] * 4
+    with pytest.raises(SystemExit):
+        main(["--work", work, "ours", "bccd", "--keep-older", "--again"])
+
+
 @pytest.mark.parametrize(("error", "code"), [(ChildError("ended"), 1), (KeyboardInterrupt(), 130)])
 def test_ends_in_a_sentence(
     work: str,
@@ -85,7 +97,9 @@ def test_a_whole_comparison(work: str, tmp_path: Path, capsys: pytest.CaptureFix
     runs = [(run["key"]["side"], run["seed"], run["measured"]["images"]) for run in result["runs"]]
     assert runs == [("torchvision", 3, 3), ("frcnn", 3, 3)]
     assert all(run["train_seconds"] > 0 and run["metrics"]["AP"] is not None for run in result["runs"])
-    assert result["summary"]["pennfudan"]["frcnn"][0]["time_ratio"] > 0
+    block = result["summary"]["pennfudan"]["frcnn"][0]
+    assert block["time_ratio"] > 0 and block["same_session"] and block["same_versions"]
+    assert all(run["versions"]["torch"][0].isdigit() for run in result["runs"])
     assert str(tmp_path) not in Path(out).read_text(encoding="utf-8")
     capsys.readouterr()
     assert main(words) == 0 and capsys.readouterr().out.count("finished ") == 2

@@ -9,9 +9,25 @@ from pathlib import Path
 
 import pytest
 import sides
-from records import DONE, TRAINED, ChildError, Records, machine, run_child, versions
+from provenance import Made
+from records import DONE, TRAINED, ChildError, Records, machine, run_child
 
 KEY = {"side": "torchvision", "settings": ["--lr", "0.1"]}
+OLD = (
+    '{"key": {"side": "torchvision", "data": "bccd", "train": "train", "test": "val", "settings": ["--lr", '
+    '"0.02", "--epochs", "6", "--precision", "bf16", "--channels-last", "--seed", "0"], "mark": "", '
+    '"code": 2}, "stage": "done", "began": "2026-11-21T12:01:48+00:00", '
+    '"session": "2026-11-21T12:01:48+00:00 31382", '
+    '"commands": ["python benchmarks/rival.py train $FRCNN_DATA/bccd --out WORK/torchvision/f68fc21ff4a3/'
+    'model.safetensors --train train --lr 0.02", "python benchmarks/rival.py eval WORK/torchvision/'
+    'f68fc21ff4a3/model.safetensors $FRCNN_DATA/bccd --split val"], "seed": 0, "train_seconds": 1997.74, '
+    '"load_before": 0.61, "load_after": 1.3, "diverged": false, "metrics": {"AP": 0.388114281765, "AP50": '
+    '0.791839412421}, "eval_seconds": 102.95, "counts": {"detections": 7048, "capped_images": 17, '
+    '"inexact_images": 0}, "measured": {"protocol": "coco", "iou": "0.50:0.95", "max_dets": 100}, "classes": '
+    '{"RBC": {"AP": 0.468857074877, "AP50": 0.811394997201}}}\n'
+)
+"""A line as it was before runs recorded what they were made with."""
+OLD_SETTINGS = ["--lr", "0.02", "--precision", "bf16", "--channels-last"]
 REPORT = {"metrics": {"AP": 0.5, "AP50": 0.75}, "counts": {}, "settings": {}, "classes": []}
 
 
@@ -48,7 +64,15 @@ def bench(tmp_path: Path) -> sides.Bench:
 
 
 @pytest.fixture
-def children(monkeypatch: pytest.MonkeyPatch) -> Children:
+def made(monkeypatch: pytest.MonkeyPatch) -> dict[str, Made]:
+    """What both sides are made with; a test may change it."""
+    found = {side: Made(f"{side} 1", "abc1234", {"torch": "2.0"}) for side in ("torchvision", "frcnn")}
+    monkeypatch.setattr(sides, "made_with", found.__getitem__)
+    return found
+
+
+@pytest.fixture
+def children(monkeypatch: pytest.MonkeyPatch, made: dict[str, Made]) -> Children:
     found = Children()
     monkeypatch.setattr(sides, "run_child", found)
     return found
@@ -56,16 +80,16 @@ def children(monkeypatch: pytest.MonkeyPatch) -> Children:
 
 def test_no_file(tmp_path: Path) -> None:
     records = Records(tmp_path / "none.jsonl")
-    assert records.read(DONE) == [] and records.find(KEY, DONE) is None
+    assert records.read(DONE) == [] and records.alike(KEY, DONE) == []
 
 
-def test_the_latest_line_of_a_key(tmp_path: Path) -> None:
+def test_lines_of_a_key(tmp_path: Path) -> None:
     records = Records(tmp_path / "new" / "runs.jsonl")
-    for number, key in enumerate((KEY, {**KEY, "seed": 1}, KEY)):
+    for number, key in enumerate((KEY, {**KEY, "seed": 1}, {**KEY, "source": "a"})):
         records.add({"key": key, "stage": DONE, "number": number})
     records.add({"key": KEY, "stage": TRAINED, "number": 9})
-    found = records.find(KEY, DONE)
-    assert found is not None and found["number"] == 2
+    for key in (KEY, {**KEY, "source": "b"}):
+        assert [entry["number"] for entry in records.alike(key, DONE)] == [0, 2]
     assert [entry["number"] for entry in records.read(DONE)] == [0, 1, 2]
 
 
@@ -93,9 +117,8 @@ def test_child_that_fails(tmp_path: Path) -> None:
     assert run_child(command, log, (0, 1))[0] == 1
 
 
-def test_facts_name_hardware_and_versions() -> None:
+def test_facts_name_hardware() -> None:
     assert machine()["cores"] >= 1 and machine()["processor"]
-    assert versions()["torch"][0].isdigit() and versions()["frcnn"] != "not installed"
 
 
 def test_finished_run_is_not_made_again(bench: sides.Bench, children: Children) -> None:
@@ -137,7 +160,7 @@ def test_diverged_training_is_finished(bench: sides.Bench, children: Children) -
     children.code = sides.DIVERGED
     done = sides.rival(bench, "bccd", ["--lr", "9"], "train", "val")
     assert done["diverged"] and "loss not finite" in sides.describe(done)
-    assert children.verbs == ["rival train"] and bench.records.find(done["key"], DONE) == done
+    assert children.verbs == ["rival train"] and bench.records.alike(done["key"], DONE) == [done]
 
 
 def test_recorded_commands_name_no_place(bench: sides.Bench, children: Children) -> None:
@@ -152,14 +175,91 @@ def test_recorded_commands_name_no_place(bench: sides.Bench, children: Children)
 def test_changed_recipe_is_another_run(
     bench: sides.Bench, children: Children, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sides.ours(bench, "bccd", [], "train", "val")
+    first = sides.ours(bench, "bccd", [], "train", "val")
     from frcnn import recipes
 
     changed = recipes.lite0_fpn()
     changed = changed.model_copy(update={"train": changed.train.model_copy(update={"epochs": 77})})
     monkeypatch.setitem(recipes.RECIPES, "lite0-fpn", lambda: changed)
+    kept = sides.Bench(bench.data, bench.work, keep_older=True)
+    assert sides.ours(kept, "bccd", [], "train", "val") == first and len(children.commands) == 2
     sides.ours(bench, "bccd", [], "train", "val")
     assert children.verbs.count("frcnn train") == 2
+
+
+def test_a_run_says_what_it_was_made_with(
+    bench: sides.Bench, children: Children, made: dict[str, Made]
+) -> None:
+    made["torchvision"] = Made("t", None, {"torch": "2.1"})
+    rows = [run(bench, "bccd", [], "train", "val") for run in (sides.rival, sides.ours)]
+    assert [row["key"]["source"] for row in rows] == ["t", "frcnn 1"]
+    assert [row["commit"] for row in rows] == [None, "abc1234"]
+    assert [row["versions"] for row in rows] == [{"torch": "2.1"}, {"torch": "2.0"}]
+
+
+@pytest.mark.parametrize(
+    "other", [Made("frcnn 2", "abc1234", {"torch": "2.0"}), Made("frcnn 1", "abc1234", {"torch": "2.1"})]
+)
+def test_other_code_or_packages_are_another_run(
+    bench: sides.Bench,
+    children: Children,
+    made: dict[str, Made],
+    other: Made,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    old = sides.ours(bench, "bccd", [], "train", "val")
+    assert "keep-older" not in capsys.readouterr().out
+    made["frcnn"] = other
+    kept = sides.Bench(bench.data, bench.work, keep_older=True)
+    assert sides.ours(kept, "bccd", [], "train", "val") == old and len(children.commands) == 2
+    new = sides.ours(bench, "bccd", [], "train", "val")
+    assert new != old and children.verbs.count("frcnn train") == 2
+    assert "--keep-older takes the latest" in capsys.readouterr().out
+    made["frcnn"] = Made("frcnn 1", "abc1234", {"torch": "2.0"})
+    for either in (bench, kept):  # what fits comes before what is later
+        assert sides.ours(either, "bccd", [], "train", "val") == old
+    assert children.verbs.count("frcnn train") == 2
+
+
+def test_another_commit_of_the_same_source_is_the_same_run(
+    bench: sides.Bench, children: Children, made: dict[str, Made]
+) -> None:
+    first = sides.ours(bench, "bccd", [], "train", "val")
+    made["frcnn"] = Made("frcnn 1", "def5678", {"torch": "2.0"})
+    assert sides.ours(bench, "bccd", [], "train", "val") == first and first["commit"] == "abc1234"
+
+
+def test_training_of_other_code_is_not_evaluated(
+    bench: sides.Bench, children: Children, made: dict[str, Made]
+) -> None:
+    children.fail, children.at = ChildError("out of memory"), "eval"
+    with pytest.raises(ChildError):
+        sides.ours(bench, "bccd", [], "train", "val")
+    children.fail = None
+    made["frcnn"] = Made("frcnn 2", "def5678", {"torch": "2.0"})
+    done = sides.ours(bench, "bccd", [], "train", "val")
+    assert children.verbs == ["frcnn train", "frcnn eval", "frcnn train", "frcnn eval"]
+    assert done["commit"] == "def5678" and done["key"]["source"] == "frcnn 2"
+
+
+def test_lines_from_before_are_still_read(bench: sides.Bench, children: Children) -> None:
+    bench.records.path.parent.mkdir(parents=True)
+    bench.records.path.write_text(OLD, encoding="utf-8")
+    kept = sides.Bench(bench.data, bench.work, keep_older=True)
+    assert sides.rival(kept, "bccd", OLD_SETTINGS, "train", "val") == json.loads(OLD)
+    assert not children.commands
+    sides.rival(kept, "bccd", OLD_SETTINGS, "trainval", "test")
+    assert children.verbs == ["rival train", "rival eval"]
+    anew = sides.rival(bench, "bccd", OLD_SETTINGS, "train", "val")
+    assert anew["train_seconds"] == 100 and len(children.commands) == 4
+
+
+def test_no_path_of_this_machine(bench: sides.Bench) -> None:
+    text = f"--a {bench.work}/x --b={bench.data}/y {sides.ROOT}/benchmarks/z.py --config /home/me/a.yaml"
+    shown = "--a WORK/x --b=$FRCNN_DATA/y benchmarks/z.py --config a.yaml"
+    assert sides.portable(bench, {"runs": [text, ("--c=/one/two/", 3)]}) == {"runs": [shown, ["--c=two", 3]]}
+    for text in ("", "AP/AP50, 1 / 2", "tf/x", "https://a.b/c"):
+        assert sides.portable(bench, text) == text
 
 
 @pytest.mark.parametrize(("name", "hint"), [("bccd", "FRCNN_DATA"), ("pennfudan", "run prepare first")])
