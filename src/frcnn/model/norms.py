@@ -157,12 +157,13 @@ def _low_format(kind: str) -> torch.dtype | None:
 
 
 class _Depthwise(torch.autograd.Function):
-    """A depthwise convolution whose gradients are computed in fp32, on the CPU.
+    """A depthwise convolution on the CPU, each of whose gradients is computed in the format that is quicker.
 
-    The CPU library's bf16 gradients of it are slow: 74 ms towards the input of a 5x5 one with stride 2
-    (4 x 144 x 83 x 115, one thread), where fp32 takes 4 ms; with stride 1 those of the weights, 53 ms against
-    18 ms. The forward pass stays in the low format, which halves what is kept for the backward pass. The
-    shift's gradient is a plain sum: inside the library's call it took up to 8 ms more.
+    The CPU library's bf16 gradients of it are slow in two cases, which take fp32 in place of a low format:
+    towards the input with a stride (62 against 19 ms for a 3x3 one, 4 x 96 x 161 x 225, two threads), and
+    towards a 5x5 kernel (40 against 9 ms, 4 x 240 x 40 x 56). The others are as quick or quicker in bf16, and
+    nothing need be converted, which takes as long. The shift's gradient is a plain sum: inside the library's
+    call it took up to 8 ms more.
     """
 
     @staticmethod
@@ -185,24 +186,31 @@ class _Depthwise(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of x in its format, of weight and shift in fp32."""
-        (x, weight), (stride, padding, dilation) = ctx.saved_tensors, ctx.geometry
+        (x, weight), stride = ctx.saved_tensors, ctx.geometry[0]
         to_x, to_weight, to_shift = ctx.needs_input_grad[:3]
-        grad = grads[0].float()
-        towards_x, towards_weight, _ = torch.ops.aten.convolution_backward(
-            grad,
-            x.float(),
-            weight,
-            None,
-            stride,
-            padding,
-            dilation,
-            False,
-            [0, 0],
-            len(weight),
-            [to_x, to_weight, False],
-        )
-        shift = grad.sum((0, 2, 3)) if to_shift else None
-        return towards_x.to(x.dtype) if to_x else None, towards_weight, shift, None, None, None
+        grad, single = grads[0], torch.float32
+        towards_x = towards_weight = None
+        if to_x:
+            format = x.dtype if tuple(stride) == (1, 1) else single
+            shape = x if format == x.dtype else torch.empty_like(x, dtype=format)  # its values are not read
+            towards_x = _gradient(grad.to(format), shape, weight.to(format), ctx.geometry, 0).to(x.dtype)
+        if to_weight:
+            format = x.dtype if tuple(weight.shape[2:]) == (3, 3) else single
+            low = grad.to(format), x.to(format), weight.to(format)
+            towards_weight = _gradient(*low, ctx.geometry, 1).to(weight.dtype)
+        towards_shift = grad.sum((0, 2, 3), dtype=single) if to_shift else None
+        return towards_x, towards_weight, towards_shift, None, None, None
+
+
+def _gradient(
+    grad: Tensor, x: Tensor, weight: Tensor, geometry: tuple[Sequence[int], ...], of: int
+) -> Tensor:
+    """Of a depthwise convolution's input (``of`` 0) or weight (1), all in one format."""
+    wanted = [of == 0, of == 1, False]
+    made: Tensor = torch.ops.aten.convolution_backward(
+        grad, x, weight, None, *geometry, False, [0, 0], len(weight), wanted
+    )[of]
+    return made
 
 
 def freeze_norms(net: nn.Module, fold: bool = True) -> None:
