@@ -184,7 +184,9 @@ def test_min_size_16_keeps_all_fresh_proposals(monkeypatch: pytest.MonkeyPatch) 
     assert ((boxes[..., 2:] - boxes[..., :2]) >= 16).all(-1).sum() == 22_500
     assert CONFIG.proposals.min_size == 16
     # through the room itself, with NMS out of the way: every anchor comes out valid
-    monkeypatch.setattr("frcnn.model.proposals.nms_mask", lambda boxes, iou_threshold, groups, valid: valid)
+    monkeypatch.setattr(
+        "frcnn.model.proposals.nms_mask", lambda boxes, iou_threshold, groups, valid, *_: valid
+    )
     every = ProposalLimits(22_500, 22_500)
     assert select_proposals(rpn, SIZES, CONFIG.proposals, CONFIG.rpn, every).valid.sum() == 22_500
 

@@ -111,8 +111,8 @@ HOST_COPIES = {"item", "cpu", "tolist", "numpy", "nonzero", "argwhere", "masked_
 DEVICE_COPIES = {"tensor", "new_tensor", "as_tensor", "from_numpy"}  # of the host's numbers, in every step
 PER_IMAGE = {"n", "images", "batch", "proposals", "detections", "rois", "boxes", "scores", "targets"}
 ALLOWED = {
-    # inside the operator; nms_mask compares shapes
-    "ops/nms.py": {"nms_mask", "_nms_mask", "_greedy", "_survivors", "nms_mask_reference", "_pair_iou"},
+    # inside the operator
+    "ops/nms.py": {"_nms_mask", "_greedy", "_survivors", "nms_mask_reference", "_pair_iou"},
     "ops/roi_align.py": {"pyramid_roi_align_reference", "_bilinear"},
     "ops/roi_align_bags.py": {"_by_level"},  # inside the operator of the CPU
     "ops/roi_pool.py": {"roi_pool_reference"},

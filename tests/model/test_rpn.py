@@ -21,8 +21,10 @@ def features(channels: int = 8, images: int = 2) -> list[torch.Tensor]:
 @pytest.mark.parametrize(("objectness", "tail"), [("sigmoid", ()), ("softmax", (2,))])
 def test_no_image_gives_no_row(objectness: str, tail: tuple[int, ...]) -> None:
     head = RpnHead(8, 3, RpnConfig.model_validate({"objectness": objectness}))
-    logits, deltas = head(features(images=0))
-    assert logits.shape == (0, 90, *tail) and deltas.shape == (0, 90, 4)
+    for learns in (True, False):
+        with torch.set_grad_enabled(learns), torch.autocast("cpu", torch.bfloat16, enabled=not learns):
+            logits, deltas = head(features(images=0))
+        assert logits.shape == (0, 90, *tail) and deltas.shape == (0, 90, 4)
 
 
 @pytest.mark.parametrize("depth", [1, 2])

@@ -119,7 +119,11 @@ def test_what_is_no_number_is_not_lost() -> None:
     head = RpnHead(6, 3, RpnConfig(batch_size=1))
     logits, _ = head([torch.ones(1, 6, 4, 5, requires_grad=True)])
     (logits[0, 7] * float("nan")).backward()
-    assert head.objectness.weight.grad is not None and head.objectness.weight.grad.isnan().any()
+    for module in (head.objectness, head.conv[0]):
+        assert module.weight.grad is not None and module.weight.grad.isnan().any()
+    head.zero_grad()
+    head([torch.full((1, 6, 4, 5), float("nan"))])[0][0, 7].backward()
+    assert head.conv[0].weight.grad is not None and head.conv[0].weight.grad.isnan().any()
 
 
 def test_cells() -> None:
@@ -193,13 +197,14 @@ def test_in_low_precision_as_exact_as_convolutions() -> None:
     features = [
         made(2, 32, *size, seed=i, dtype=torch.float32) for i, size in enumerate([(24, 30), (12, 15)])
     ]
-    index = torch.arange(0, 2700, 97)
+    index = torch.cat([torch.arange(0, 2700, 193), torch.arange(1000, 1014)])  # neighbours, too
 
     def weights(low: bool, of: RpnHead) -> Tensor:
         with torch.autocast("cpu", torch.bfloat16, enabled=low):
-            logits, deltas = of(features) if of is head else plain_head(of, features)
+            maps = [feature.clone().requires_grad_() for feature in features]
+            logits, deltas = of(maps) if of is head else plain_head(of, maps)
             (logits[:, index].float().sin().sum() + deltas[:, index].float().cos().sum()).backward()
-        grads = [parameter.grad for parameter in of.parameters()]
+        grads = [tensor.grad for tensor in (*of.parameters(), *maps)]
         assert all(grad is not None and grad.dtype == torch.float32 for grad in grads)
         return torch.cat([grad.flatten() for grad in grads if grad is not None])
 
@@ -208,7 +213,20 @@ def test_in_low_precision_as_exact_as_convolutions() -> None:
     assert (ours - exact).norm() < 1.2 * (theirs - exact).norm() < 0.02 * exact.norm()
 
 
-@pytest.mark.parametrize("change", ["kernel", "norm", "hook", "output", "no bias", "many", "nothing"])
+CHANGES = [
+    "kernel",
+    "norm",
+    "hook",
+    "hook of the outputs",
+    "backward hook",
+    "output",
+    "no bias",
+    "padding",
+    "forward",
+]
+
+
+@pytest.mark.parametrize("change", [*CHANGES, "many", "nothing"])
 def test_plain_layers_where_it_does_not_serve(change: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What somebody put into the head works in training as in detection."""
     config = RpnConfig(output_kernel=3 if change == "kernel" else 1, batch_size=30 if change == "many" else 4)
@@ -218,6 +236,14 @@ def test_plain_layers_where_it_does_not_serve(change: str, monkeypatch: pytest.M
         head.conv.insert(1, nn.GroupNorm(2, 6))
     elif change == "hook":
         head.conv[0].register_forward_hook(lambda module, *_: heard.append(module))
+    elif change == "hook of the outputs":
+        head.deltas.register_forward_hook(lambda module, *_: heard.append(module))
+    elif change == "backward hook":
+        head.conv.register_full_backward_hook(lambda *_: None)
+    elif change == "padding":
+        head.conv[0].padding_mode = "reflect"
+    elif change == "forward":
+        head.objectness.forward = lambda x: 2 * nn.Conv2d.forward(head.objectness, x)  # type: ignore[method-assign]
     elif change == "output":
         head.deltas = nn.Sequential(head.deltas)  # type: ignore[assignment]
     elif change == "no bias":
@@ -233,4 +259,11 @@ def test_plain_layers_where_it_does_not_serve(change: str, monkeypatch: pytest.M
     assert torch.allclose(logits, expected[0], atol=1e-6) and torch.allclose(deltas, expected[1], atol=1e-6)
     with torch.no_grad():
         assert torch.allclose(head(features)[0], logits, atol=1e-6)
-    assert len(heard) == (3 if change == "hook" else 0)
+    assert len(heard) == (3 if change.startswith("hook") else 0)
+
+
+def test_a_head_without_hidden_layers() -> None:
+    head = RpnHead(6, 3, RpnConfig(batch_size=4))
+    head.conv = nn.Sequential()
+    features = [made(1, 6, 4, 5, dtype=torch.float32)]
+    assert torch.equal(head(features)[0], plain_head(head, features)[0])

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from frcnn.config import BackboneConfig
 from frcnn.model import winograd
 from frcnn.model.backbones import Backbone
-from frcnn.model.fused import NONE
+from frcnn.model.fused import NONE, RELU
 from frcnn.model.winograd import Conv3x3, convolve, learnt, suits, transform
 
 SIZES = [(1, 1, 1), (1, 4, 4), (1, 6, 9), (2, 5, 13), (3, 7, 7), (1, 41, 67)]
@@ -169,3 +169,50 @@ def test_folded_convolutions_of_a_backbone_use_it(train: bool, monkeypatch: pyte
     for mine, other in zip(quick, look(), strict=True):
         assert (mine - other).abs().max() < 1e-4 * other.abs().max()
     assert not calls
+
+
+@pytest.mark.parametrize("low", [False, True])
+@pytest.mark.parametrize("learns", [False, True])
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize(("images", "channels", "side"), [(0, 8, 9), (2, 8, 9), (1, 128, 24)])
+def test_with_an_activation(
+    low: bool, learns: bool, bias: bool, images: int, channels: int, side: int
+) -> None:
+    """In one call or two, with kept weights or not: the numbers of a plain convolution and a ReLU."""
+    conv = Conv3x3(channels, channels, bias)
+    for memory in (torch.contiguous_format, torch.channels_last):
+        x = made(images, channels, side, side + 3).to(memory_format=memory)
+        shift = None if conv.bias is None else conv.bias.double()
+        expected = F.conv2d(x.double(), conv.weight.double(), shift, padding=1).relu()
+        for _ in range(2):
+            with torch.set_grad_enabled(learns), torch.autocast("cpu", torch.bfloat16, enabled=low):
+                found = conv(x, RELU)
+            assert found.dtype == (torch.bfloat16 if low else torch.float32) and found.shape == expected.shape
+            assert found.requires_grad == learns
+            assert torch.allclose(found.double(), expected, atol=2e-2 if low else 2e-5)
+
+
+def test_kept_weights_are_few_and_follow_the_weight() -> None:
+    conv = Conv3x3(8, 8)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        for side in range(3, 3 + 2 * winograd.KEPT):
+            conv(made(1, 8, side, side), RELU)
+        assert conv._kept is not None and 0 < len(conv._kept[1]) <= winograd.KEPT
+        x = made(1, 8, 3, 3)
+        before = conv(x, RELU)
+        conv.weight.mul_(2)
+        assert not torch.equal(conv(x, RELU), before) and torch.equal(
+            conv(x, RELU), copy.deepcopy(conv)(x, RELU)
+        )
+    with torch.inference_mode():
+        made_here = Conv3x3(8, 8)
+        assert torch.allclose(
+            made_here(x, RELU), F.conv2d(x, made_here.weight, made_here.bias, padding=1).relu(), atol=1e-5
+        )
+
+
+def test_double_numbers_stay_double_under_autocast() -> None:
+    conv = Conv3x3(8, 8).double()
+    x = made(1, 8, 5, 5, dtype=torch.float64)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert conv(x, RELU).dtype == torch.float64

@@ -104,7 +104,7 @@ def test_threads_change_nothing(given: str | None, monkeypatch: pytest.MonkeyPat
     assert asked == [2, 2], "one group has nobody to share with, one thread neither"
 
 
-@pytest.mark.parametrize("enough", [1, 20, 60, 119, 200])
+@pytest.mark.parametrize("enough", [1, 5, 20, 60, 68, 119])
 @pytest.mark.parametrize("spread", [30.0, 400.0])  # many suppressed, few suppressed
 @pytest.mark.parametrize("masked", [False, True])
 def test_enough_survivors_are_the_best(enough: int, spread: float, masked: bool) -> None:
@@ -141,6 +141,10 @@ def test_enough_looks_at_few_boxes_first(monkeypatch: pytest.MonkeyPatch) -> Non
     scores = torch.arange(100, 0, -1.0).expand(2, -1)
     assert nms_mask(boxes, 0.5, scores=scores, enough=8).sum(1).tolist() == [14, 1]
     assert asked == [[14, 14], [100]], "only the row with too few is looked at again"
+    asked.clear()
+    nan = scores.clone()
+    nan[1, 0] = float("nan")
+    assert nms_mask(boxes, 0.5, scores=nan, enough=8).sum(1).tolist() == [14, 1], "the first suppresses all"
     asked.clear()
     few = torch.arange(100).expand(2, -1) < 10
     assert nms_mask(boxes, 0.5, valid=few, scores=scores, enough=8).sum(1).tolist() == [10, 1]
@@ -220,5 +224,6 @@ def test_wrong_shapes_are_named() -> None:
 def test_the_operator_is_registered_as_torch_wants() -> None:
     boxes, groups = sorted_boxes(2, 20), torch.zeros(2, 20, dtype=torch.long)
     valid = torch.ones(2, 20, dtype=torch.bool)
-    for extra in ((None, None), (groups, valid)):
+    scores = torch.arange(20, 0, -1.0).repeat(2, 1)
+    for extra in ((None, None), (groups, valid), (groups, valid, scores, 5), (None, None, scores, 19)):
         torch.library.opcheck(torch.ops.frcnn.nms_mask.default, (boxes, 0.5, *extra))

@@ -39,7 +39,7 @@ class FeaturePyramid(nn.Module):
         levels = [self.output[-1](top)]
         for i in range(len(maps) - 2, -1, -1):  # a loop over levels, not over images
             lateral = self.inner[i](maps[i])
-            top = lateral + F.interpolate(top, size=lateral.shape[-2:], mode="nearest")
+            top = F.interpolate(top, size=lateral.shape[-2:], mode="nearest").add_(lateral)
             levels.insert(0, self.output[i](top))
         if self.extra_pool:
             levels.append(F.max_pool2d(levels[-1], kernel_size=1, stride=2))

@@ -9,12 +9,14 @@ thread, fp32: 3.26 -> 3.03 s, of which 2.81 s is what the processor can do.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import torch
 from torch import Tensor, nn
 
 Activation = tuple[str, tuple[float, ...]]
 NONE: Activation = ("none", ())
+RELU: Activation = ("relu", ())
 FORMATS = (torch.float32, torch.bfloat16)
 
 
@@ -26,12 +28,20 @@ def _available() -> bool:
 AVAILABLE = _available()
 
 
+@cache
+def _low_available() -> bool:
+    """Whether the operator computes in bf16 on this processor; where it does not, it is an error."""
+    known = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+    supported: bool = known is not None and known()
+    return supported
+
+
 def activation(module: nn.Module) -> Activation | None:
     """What the operator calls a module; None for one that it does not know."""
     if type(module) is nn.Identity:
         return NONE
     if type(module) is nn.ReLU:
-        return "relu", ()
+        return RELU
     return ("hardtanh", (0.0, 6.0)) if type(module) is nn.ReLU6 else None
 
 
@@ -41,9 +51,16 @@ def fuses(x: Tensor) -> bool:
         AVAILABLE
         and x.device.type == "cpu"
         and x.dtype in FORMATS
+        and (x.dtype == torch.float32 or _low_available())
         and not torch.is_grad_enabled()
         and not torch.compiler.is_compiling()
     )
+
+
+def computed_in(x: Tensor) -> torch.dtype:
+    """The format that a convolution of ``x`` on the CPU computes in: autocast's where that is on."""
+    low = torch.is_autocast_enabled("cpu") and x.dtype != torch.float64  # which it leaves alone
+    return torch.get_autocast_dtype("cpu") if low else x.dtype
 
 
 def pack(weight: Tensor, geometry: Sequence[Sequence[int]], groups: int, input_size: Sequence[int]) -> Tensor:
@@ -63,7 +80,12 @@ def pack(weight: Tensor, geometry: Sequence[Sequence[int]], groups: int, input_s
 
 
 def convolve(
-    x: Tensor, packed: Tensor, shift: Tensor, geometry: Sequence[Sequence[int]], groups: int, act: Activation
+    x: Tensor,
+    packed: Tensor,
+    shift: Tensor | None,
+    geometry: Sequence[Sequence[int]],
+    groups: int,
+    act: Activation,
 ) -> Tensor:
     """Map (N, C, H, W) -> (N, C', H', W') in one call; all in the format of ``packed``."""
     name, scalars = act

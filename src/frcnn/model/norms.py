@@ -118,9 +118,10 @@ class FoldedConv(nn.Module):
         versions = ((t.data_ptr(), t._version) for t in sources if t is not None)
         shaped = fuses(x) or (kind == "cpu" and low is None)  # how it is made depends on the size
         state = (low, kind, x.shape if shaped else (), *versions)
-        if self._kept is None or self._kept[0] != state:
-            self._kept = (state, *self._pack(x, *self._fold()))
-        return self._kept[1:]
+        kept = self._kept  # read once: another thread may keep its own meanwhile
+        if kept is None or kept[0] != state:
+            self._kept = kept = (state, *self._pack(x, *self._fold()))
+        return kept[1:]
 
     def _pack(self, x: Tensor, weight: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
         """Both in the format to compute in, transformed where that is quick; packed where ``fuses``, as the
@@ -185,10 +186,10 @@ class _Depthwise(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradients of x in its format, of weight and shift in fp32."""
+        """Gradients of x in its format, of weight and shift as these are."""
         (x, weight), stride = ctx.saved_tensors, ctx.geometry[0]
         to_x, to_weight, to_shift = ctx.needs_input_grad[:3]
-        grad, single = grads[0], torch.float32
+        grad, single = grads[0], torch.promote_types(x.dtype, torch.float32)
         towards_x = towards_weight = None
         if to_x:
             format = x.dtype if tuple(stride) == (1, 1) else single

@@ -97,7 +97,7 @@ def select_proposals(
     valid = _large(boxes, least) & (probability >= config.score_threshold) & logits.isfinite()
     count = limits.count(rpn.level_sizes)
     if not limits.per_level:
-        valid = nms_mask(boxes, config.nms_iou, level, valid, probability, count)
+        valid = nms_mask(boxes, config.nms_iou, level, valid, logits, count)
     else:  # within a level the candidates stand best first
         valid = nms_mask(boxes, config.nms_iou, level, valid)
         ranks = [part.cumsum(1) for part in valid.split([i.shape[1] for i in index_per_level], 1)]

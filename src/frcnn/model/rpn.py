@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from frcnn.config import RpnConfig
 from frcnn.model import sparse
+from frcnn.model.fused import RELU, computed_in
 from frcnn.model.winograd import Conv3x3
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -73,9 +74,16 @@ class RpnHead(nn.Module):
         if torch.is_grad_enabled() and sparse.few(self.looked_at * len(features[0]), features):
             made = self._learnt(features, weight, shift)
         else:
-            made = [F.conv2d(self.conv(feature), weight, shift) for feature in features]
+            made = [F.conv2d(self._hidden(feature), weight, shift) for feature in features]
         counts = [self.objectness.out_channels, self.deltas.out_channels]
         return [(scores, moves) for scores, moves in (both.split(counts, 1) for both in made)]
+
+    def _hidden(self, map: Tensor) -> Tensor:
+        """What ``conv`` makes of a map, as it is built."""
+        for module in self.conv:
+            if isinstance(module, Conv3x3):
+                map = module(map, RELU)
+        return map
 
     def _learnt(self, features: Sequence[Tensor], weight: Tensor, shift: Tensor) -> list[Tensor]:
         """Outputs (N, B * outputs + B * 4, H_l, W_l) of the levels, with gradients at few cells."""
@@ -85,8 +93,7 @@ class RpnHead(nn.Module):
         maps = list(features)
         for module in first:
             maps = [module(map) for map in maps]
-        low = torch.is_autocast_enabled("cpu")
-        dtype = torch.get_autocast_dtype("cpu") if low else maps[0].dtype
+        dtype = computed_in(maps[0])
         tensors = (tensor.to(dtype) for tensor in (last.weight, _shift(last), weight, shift))
         return sparse.outputs([map.to(dtype) for map in maps], sparse.Layers(*tensors))
 
@@ -95,10 +102,15 @@ class RpnHead(nn.Module):
         outputs = [self.objectness, self.deltas]
         if type(self.conv) is not nn.Sequential or any(type(m) is not nn.Conv2d for m in outputs):
             return False
-        kinds = [Conv3x3, nn.ReLU] * (len(self.conv) // 2)
-        plain = all(m.kernel_size == (1, 1) and m.bias is not None for m in outputs)
-        heard = any(getattr(m, hooks) for m in (self.conv, *self.conv, *outputs) for hooks in HOOKS)
-        return [type(module) for module in self.conv] == kinds and plain and not heard
+        layers = list(self.conv)
+        kinds = [Conv3x3, nn.ReLU] * max(len(layers) // 2, 1)
+        if [type(layer) for layer in layers] != kinds:
+            return False
+        plain = all(_geometry(m) == ((3, 3), (1, 1)) for m in layers[::2]) and all(
+            _geometry(m) == ((1, 1), (0, 0)) for m in outputs
+        )
+        touched = any(getattr(m, hooks) for m in (self.conv, *layers, *outputs) for hooks in HOOKS)
+        return plain and not touched and not any("forward" in vars(m) for m in (*layers, *outputs))
 
     def _flatten_logits(self, output: Tensor) -> Tensor:
         rows_first = output.permute(0, 2, 3, 1)  # (N, H, W, B * outputs)
@@ -106,6 +118,14 @@ class RpnHead(nn.Module):
             n, h, w, _ = rows_first.shape
             rows_first = rows_first.view(n, h, w, 2, -1).transpose(-1, -2)
         return rows_first.flatten(1)
+
+
+def _geometry(conv: nn.Module) -> tuple[object, object] | None:
+    """Kernel and padding of a convolution with nothing else to it; None: there is."""
+    assert isinstance(conv, nn.Conv2d)
+    rest = (conv.stride, conv.dilation, conv.groups, conv.padding_mode)
+    plain = rest == ((1, 1), (1, 1), 1, "zeros") and conv.bias is not None
+    return (conv.kernel_size, conv.padding) if plain else None
 
 
 def _shift(conv: nn.Conv2d) -> Tensor:

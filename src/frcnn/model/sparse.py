@@ -4,8 +4,8 @@ The RPN's losses look at 256 anchors of a picture, so at most as many cells have
 of a 320 x 426 picture, fewer of a larger one. Convolutions do not know, and multiply zeros for the rest; with
 a pyramid of 256 channels the head's are a fifth of all that a step computes. Here the cells with a gradient
 are looked up, and what belongs to them is a few products of matrices with one row a cell: the same sums
-without the zeros. Where more than ``MOST`` of the cells have one (a loss over all anchors), convolutions are
-faster and do it.
+without the zeros (and without what is infinite times zero). Where more than ``MOST`` of the cells have one (a
+loss over all anchors), convolutions are faster and do it.
 
 On a GPU the host would have to wait for the number of cells, so plain convolutions stay there.
 
@@ -56,7 +56,7 @@ def few(anchors: int, maps: Sequence[Tensor]) -> bool:
 def outputs(maps: Sequence[Tensor], layers: Layers) -> list[Tensor]:
     """Maps (N, C, H_l, W_l) -> outputs (N, K, H_l, W_l); all in the format of the layers.
 
-    Gradients of gradients are not made.
+    Gradients of gradients are not made, nor those of ``torch.func``.
     """
     found: tuple[Tensor, ...] = _Head.apply(*layers.flat(), *maps)
     return list(found)
@@ -99,7 +99,9 @@ class _Head(torch.autograd.Function):
                 return tuple(_dense(saved[: -len(grads)], grads, needed))
             above = torch.cat([where.rows(grad) for where, grad in zip(cells, grads, strict=True)])
             seen = torch.cat([where.rows(map) for where, map in zip(cells, hidden, strict=True)])
-            before = (above @ layers.output.flatten(1)).where(seen > 0, 0)  # (M, D), the activation undone
+            before = (above @ layers.output.flatten(1)).masked_fill(
+                seen <= 0, 0
+            )  # (M, D), the activation undone
             return (
                 _hidden_gradient(before, maps, cells) if needed[0] else None,
                 before.sum(0) if needed[1] else None,
@@ -168,11 +170,13 @@ class _Cells:
         high, wide, channels = self.height + 2, self.width + 2, patches.shape[2]
         image = (self.index // (self.height * self.width))[:, None]
         at = (image * high + y) * wide + x  # with a border, so that no two cells share a place for one tap
-        table = patches.new_zeros(self.images * high * wide, channels)
+        sums = torch.promote_types(patches.dtype, torch.float32)  # rounded once, as a convolution does
+        table = torch.zeros(self.images * high * wide, channels, dtype=sums, device=patches.device)
         for tap in range(TAPS):
             place = at[:, tap]
             table.index_copy_(0, place, table.index_select(0, place) + patches[:, tap])
-        return table.view(self.images, high, wide, channels)[:, 1:-1, 1:-1].permute(0, 3, 1, 2)
+        inner = table.view(self.images, high, wide, channels)[:, 1:-1, 1:-1]
+        return inner.permute(0, 3, 1, 2).to(patches.dtype)
 
     def _around(self, first: int) -> tuple[Tensor, Tensor]:
         """Rows and columns (M, 9) of the nine taps, of which the first is at ``first``."""

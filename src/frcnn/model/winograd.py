@@ -15,19 +15,24 @@ Letters: N images, H, W a map's size, C and C' channels, T tiles of a strip, h, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from frcnn.model.fused import NONE, Activation
+from frcnn.model import fused
+from frcnn.model.fused import NONE, Activation, computed_in, fuses, pack
 
 POINTS = (0.0, 1.0, -1.0, 0.5, -2.0)
 """Where the polynomials are evaluated, beside infinity. With 256 channels the largest error is 1.5e-5 of
 values up to 6.6; with 0, 1, -1, 2, -2 it is 5.3e-5 (a plain convolution: 0.9e-5)."""
 OUT, KERNEL, TILE = 4, 3, 6
+GEOMETRY = ((1, 1), (1, 1), (1, 1))
+"""Padding, stride and dilation of a ``Conv3x3``."""
+KEPT = 16
+"""Weights a convolution keeps for detection, each for another size of map."""
 CHANNELS, SIDE = 128, 16
 """Of the smallest convolution; in smaller ones the transforms take as long as they save."""
 CHUNK = 1 << 16
@@ -204,31 +209,51 @@ class Conv3x3(nn.Conv2d):
     def __init__(self, in_channels: int, out_channels: int, bias: bool = True) -> None:
         """As ``nn.Conv2d`` with padding 1, with the same parameters."""
         super().__init__(in_channels, out_channels, KERNEL, padding=1, bias=bias)
-        self._kept: tuple[tuple[object, ...], Tensor] | None = None
+        self._kept: tuple[tuple[object, ...], dict[object, Tensor]] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy transforms for itself."""
         return {**super().__getstate__(), "_kept": None}
 
-    def forward(self, input: Tensor) -> Tensor:
-        """Map (N, C, H, W) -> (N, C', H, W)."""
-        if torch.is_grad_enabled():
+    def forward(self, input: Tensor, act: Activation = NONE) -> Tensor:
+        """Map (N, C, H, W) -> (N, C', H, W), activated, in one call where nothing is recorded on a CPU."""
+        learns = torch.is_grad_enabled()
+        if learns:
             self.forget()
-        if not suits(input, self.weight):
-            return super().forward(input)
-        if torch.is_grad_enabled():
-            return learnt(input, self.weight, self.bias)
-        return convolve(input, self._transformed(), self.bias)
+        if suits(input, self.weight):
+            if not learns:
+                return convolve(input, self._transformed(), self.bias, act)
+            out = learnt(input, self.weight, self.bias)
+        elif act != NONE and not learns and input.numel() and fuses(x := input.to(computed_in(input))):
+            shift = None if self.bias is None else self.bias.to(x.dtype)
+            return fused.convolve(x, self._packed(x), shift, GEOMETRY, 1, act)
+        else:
+            out = super().forward(input)
+        _activate(out, act)
+        return out
 
     def forget(self) -> None:
         """Transform anew next time: somebody learns, perhaps in a way that no version tells."""
         self._kept = None
 
     def _transformed(self) -> Tensor:
+        return self._keep("transformed", lambda: transform(self.weight))
+
+    def _packed(self, x: Tensor) -> Tensor:
+        """As the library wants it for maps of this size."""
+        return self._keep((x.dtype, x.shape), lambda: pack(self.weight.to(x.dtype), GEOMETRY, 1, x.shape))
+
+    def _keep(self, name: object, make: Callable[[], Tensor]) -> Tensor:
         """Kept while the weight does not change; one made in inference mode has no version to tell."""
         if self.weight.is_inference():
-            return transform(self.weight)
-        state = (self.weight.data_ptr(), self.weight._version)
-        if self._kept is None or self._kept[0] != state:
-            self._kept = (state, transform(self.weight))
-        return self._kept[1]
+            return make()
+        state, kept = (self.weight.data_ptr(), self.weight._version), self._kept
+        if kept is None or kept[0] != state:
+            fresh: dict[object, Tensor] = {}
+            self._kept = kept = (state, fresh)  # read and written once: other threads may do the same
+        found = kept[1].get(name)
+        if found is None:
+            found = make()
+            if len(kept[1]) < KEPT:
+                kept[1][name] = found
+        return found

@@ -50,7 +50,7 @@ def _nms_mask(
     valid = torch.ones_like(scores, dtype=torch.bool) if valid is None else valid
     ranked = scores.masked_fill(~valid, float("-inf"))
     least = ranked.topk(math.ceil(AHEAD * enough), dim=1).values[:, -1:]
-    first = valid & (ranked >= least)  # the others are worse and suppress none of them
+    first = valid & ~(ranked < least)  # the others are worse and suppress none of them
     keep = _greedy(boxes, iou_threshold, groups, first)
     short = ((keep.sum(1) < enough) & (first != valid).any(1)).nonzero().squeeze(1)
     if len(short):
@@ -139,7 +139,8 @@ def nms_mask(
     """
     if boxes.dim() != 3 or boxes.shape[-1] != 4:
         raise ValueError(f"boxes must be (B, k, 4), got {tuple(boxes.shape)}")
-    for name, value in (("groups", groups), ("valid", valid), ("scores", scores)):
+    beside = {"groups": groups, "valid": valid, "scores": scores}
+    for name, value in beside.items():
         if value is not None and value.shape != boxes.shape[:2]:
             raise ValueError(
                 f"{name} must be {tuple(boxes.shape[:2])} as boxes are, got {tuple(value.shape)}"
