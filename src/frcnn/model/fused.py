@@ -9,7 +9,6 @@ thread, fp32: 3.26 -> 3.03 s, of which 2.81 s is what the processor can do.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -28,12 +27,14 @@ def _available() -> bool:
 AVAILABLE = _available()
 
 
-@cache
 def _low_available() -> bool:
     """Whether the operator computes in bf16 on this processor; where it does not, it is an error."""
     known = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
     supported: bool = known is not None and known()
     return supported
+
+
+LOW_AVAILABLE = _low_available()
 
 
 def activation(module: nn.Module) -> Activation | None:
@@ -51,7 +52,7 @@ def fuses(x: Tensor) -> bool:
         AVAILABLE
         and x.device.type == "cpu"
         and x.dtype in FORMATS
-        and (x.dtype == torch.float32 or _low_available())
+        and (x.dtype == torch.float32 or LOW_AVAILABLE)
         and not torch.is_grad_enabled()
         and not torch.compiler.is_compiling()
     )
