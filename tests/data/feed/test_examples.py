@@ -191,8 +191,8 @@ def test_the_data_set_stays_as_it_is(dataset: Dataset) -> None:
 @pytest.mark.parametrize(
     ("size", "ending", "preset", "limit"),
     [
-        ((3000, 4000), "png", "none", 0.2),
-        ((3000, 4000), "png", "recipe", 0.2),
+        ((3000, 4000), "png", "none", 0.3),  # before the resize: 0.6
+        ((3000, 4000), "png", "recipe", 0.3),
         ((480, 640), "jpg", "none", 0.6),
         ((480, 640), "jpg", "recipe", 1.0),
     ],
@@ -212,11 +212,11 @@ def test_colours_cost_less_than_decoding_and_resizing(
     )
 
     def seconds(examples: Examples, epoch: int) -> float:
-        start = time.perf_counter()
+        start = time.process_time()  # others on the machine must not decide
         assert isinstance(examples[Draw(0, epoch, 1.0)], Example)
-        return time.perf_counter() - start
+        return time.process_time() - start
 
-    rounds = 7 if size[0] > 1000 else 60  # a few milliseconds: others on the machine must not decide
+    rounds = 7 if size[0] > 1000 else 60
     turns = [(seconds(plain, epoch), seconds(varied, epoch)) for epoch in range(rounds)]
     without, having = map(min, zip(*turns, strict=True))
     assert having - without < limit * without
