@@ -117,6 +117,7 @@ def test_only_what_learns_gets_one(
 
 def test_what_is_no_number_is_not_lost() -> None:
     head = RpnHead(6, 3, RpnConfig(batch_size=1))
+    nn.init.ones_(head.conv[0].bias)  # no cell is cut off by the activation
     logits, _ = head([torch.ones(1, 6, 4, 5, requires_grad=True)])
     (logits[0, 7] * float("nan")).backward()
     for module in (head.objectness, head.conv[0]):
