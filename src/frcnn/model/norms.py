@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from frcnn.model import winograd
-from frcnn.model.fused import FORMATS, NONE, FusedActivation, activation, convolve, fuses, pack
+from frcnn.model.fused import FORMATS, NONE, FusedActivation, activation, computed_in, convolve, fuses, pack
 
 PROBE = 64
 
@@ -99,7 +99,7 @@ class FoldedConv(nn.Module):
         if torch.is_grad_enabled() and self._quick(x, weight):
             return winograd.learnt(x, weight, shift)
         if self.depthwise and x.device.type == "cpu" and torch.is_grad_enabled():
-            x = x.to(_low_format("cpu") or x.dtype)
+            x = x.to(computed_in(x))
             pads = (padding, padding) if isinstance(padding, int) else padding
             out: Tensor = _Depthwise.apply(x, weight, shift, self.stride, pads, self.dilation)
             return out
