@@ -18,11 +18,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from timm.layers import BatchNormAct2d, Conv2dSame, GroupNormAct
-from timm.layers.padding import pad_same
+from timm.layers.padding import pad_same, pad_same_arg
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from frcnn.model import winograd
+from frcnn.model.depthwise import depthwise
 from frcnn.model.fused import FORMATS, NONE, FusedActivation, activation, computed_in, convolve, fuses, pack
 
 PROBE = 64
@@ -76,7 +77,8 @@ class FoldedConv(nn.Module):
             source.groups,
         )
         self.same = isinstance(source, Conv2dSame)
-        self.depthwise = source.groups > 1 and source.groups == source.in_channels
+        channels = {source.in_channels, source.out_channels}
+        self.depthwise = channels == {source.groups} and not isinstance(source.padding, str)
         self.norms = (norm,)  # in a tuple, so that its buffers are not registered twice
         self._kept: tuple[tuple[object, ...], Tensor, Tensor] | None = None
         self.act = activation(norm.act) or NONE
@@ -88,6 +90,9 @@ class FoldedConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, H, W) -> (N, C', H', W'), convolved and normalised."""
+        if self.depthwise and x.device.type == "cpu" and torch.is_grad_enabled():
+            x = x.to(computed_in(x))
+            return depthwise(x, *self._folded(x), self.stride, self._sides(x), self.dilation)
         if self.same:
             x = pad_same(x, list(self.weight.shape[-2:]), list(self.stride), list(self.dilation))
         weight, shift = self._folded(x)
@@ -98,11 +103,6 @@ class FoldedConv(nn.Module):
         padding = 0 if self.same else self.padding
         if torch.is_grad_enabled() and self._quick(x, weight):
             return winograd.learnt(x, weight, shift)
-        if self.depthwise and x.device.type == "cpu" and torch.is_grad_enabled():
-            x = x.to(computed_in(x))
-            pads = (padding, padding) if isinstance(padding, int) else padding
-            out: Tensor = _Depthwise.apply(x, weight, shift, self.stride, pads, self.dilation)
-            return out
         return F.conv2d(x, weight, shift, self.stride, padding, self.dilation, self.groups)
 
     def _folded(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -140,6 +140,16 @@ class FoldedConv(nn.Module):
         padding = (0, 0) if self.same else self.padding
         return winograd.suits(x, weight, self.stride, padding, self.dilation, self.groups)
 
+    def _sides(self, x: Tensor) -> Sequence[int]:
+        """Zeros on the left, right, top and bottom."""
+        kernel, stride, dilation = (
+            list(each) for each in (self.weight.shape[2:], self.stride, self.dilation)
+        )
+        if self.same:
+            return pad_same_arg(list(x.shape[2:]), kernel, stride, dilation)
+        top, left = self._geometry()[0]
+        return left, left, top, top
+
     def _geometry(self) -> tuple[Sequence[int], ...]:
         if isinstance(self.padding, str):
             raise ValueError(f"a convolution padded {self.padding!r} cannot be folded; give the numbers")
@@ -155,63 +165,6 @@ def _low_format(kind: str) -> torch.dtype | None:
     """What autocast computes in on a device of ``kind``; None where it is off, or there is none."""
     on = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
     return torch.get_autocast_dtype(kind) if on else None
-
-
-class _Depthwise(torch.autograd.Function):
-    """A depthwise convolution on the CPU, each of whose gradients is computed in the format that is quicker.
-
-    The CPU library's bf16 gradients of it are slow in two cases, which take fp32 in place of a low format:
-    towards the input with a stride (62 against 19 ms for a 3x3 one, 4 x 96 x 161 x 225, two threads), and
-    towards a 5x5 kernel (40 against 9 ms, 4 x 240 x 40 x 56). The others are as quick or quicker in bf16, and
-    nothing need be converted, which takes as long. The shift's gradient is a plain sum: inside the library's
-    call it took up to 8 ms more.
-    """
-
-    @staticmethod
-    def forward(  # type: ignore[override]
-        ctx: Any,
-        x: Tensor,
-        weight: Tensor,
-        shift: Tensor,
-        stride: tuple[int, int],
-        padding: tuple[int, int],
-        dilation: tuple[int, int],
-    ) -> Tensor:
-        """Map x (N, C, H, W) in any format, weight (C, 1, k, k), shift (C,) in fp32 -> map in x's format."""
-        ctx.save_for_backward(x, weight)
-        ctx.geometry = stride, padding, dilation
-        with torch.autocast("cpu", enabled=False):
-            low = weight.to(x.dtype), shift.to(x.dtype)
-            return F.conv2d(x, *low, stride, padding, dilation, len(weight))
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradients of x in its format, of weight and shift as these are."""
-        (x, weight), stride = ctx.saved_tensors, ctx.geometry[0]
-        to_x, to_weight, to_shift = ctx.needs_input_grad[:3]
-        grad, single = grads[0], torch.promote_types(x.dtype, torch.float32)
-        towards_x = towards_weight = None
-        if to_x:
-            format = x.dtype if tuple(stride) == (1, 1) else single
-            shape = x if format == x.dtype else torch.empty_like(x, dtype=format)  # its values are not read
-            towards_x = _gradient(grad.to(format), shape, weight.to(format), ctx.geometry, 0).to(x.dtype)
-        if to_weight:
-            format = x.dtype if tuple(weight.shape[2:]) == (3, 3) else single
-            low = grad.to(format), x.to(format), weight.to(format)
-            towards_weight = _gradient(*low, ctx.geometry, 1).to(weight.dtype)
-        towards_shift = grad.sum((0, 2, 3), dtype=single) if to_shift else None
-        return towards_x, towards_weight, towards_shift, None, None, None
-
-
-def _gradient(
-    grad: Tensor, x: Tensor, weight: Tensor, geometry: tuple[Sequence[int], ...], of: int
-) -> Tensor:
-    """Of a depthwise convolution's input (``of`` 0) or weight (1), all in one format."""
-    wanted = [of == 0, of == 1, False]
-    made: Tensor = torch.ops.aten.convolution_backward(
-        grad, x, weight, None, *geometry, False, [0, 0], len(weight), wanted
-    )[of]
-    return made
 
 
 def freeze_norms(net: nn.Module, fold: bool = True) -> None:
