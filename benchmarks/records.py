@@ -71,7 +71,7 @@ def run_child(command: Sequence[str], log: Path, allowed: Sequence[int] = (0,)) 
 
     Args:
         command: its words.
-        log: file that gets stderr, and stdout after the end.
+        log: file that gets stderr and stdout, line by line, so that a run of an hour can be followed.
         allowed: exit codes that are no error.
 
     Returns:
@@ -81,15 +81,24 @@ def run_child(command: Sequence[str], log: Path, allowed: Sequence[int] = (0,)) 
         ChildError: for another exit code, with the end of its log.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("w", encoding="utf-8") as errors:
+    log.write_text("", encoding="utf-8")
+    lines: list[str] = []
+    with log.open("a", encoding="utf-8") as written:  # two processes write: each at the end
         began = time.perf_counter()
-        done = subprocess.run(list(command), stdout=subprocess.PIPE, stderr=errors, text=True)
+        with subprocess.Popen(list(command), stdout=subprocess.PIPE, stderr=written, text=True) as child:
+            try:
+                for line in child.stdout or ():
+                    lines.append(line)
+                    written.write(line)
+                    written.flush()
+            except BaseException:
+                child.kill()
+                raise
         spent = time.perf_counter() - began
-        errors.write(done.stdout)
-    if done.returncode not in allowed:
+    if child.returncode not in allowed:
         tail = "\n".join(log.read_text(encoding="utf-8").strip().splitlines()[-5:])
-        raise ChildError(f"{Path(command[0]).name} ended with code {done.returncode} (log: {log}):\n{tail}")
-    return done.returncode, round(spent, 2), done.stdout
+        raise ChildError(f"{Path(command[0]).name} ended with code {child.returncode} (log: {log}):\n{tail}")
+    return child.returncode, round(spent, 2), "".join(lines)
 
 
 def machine() -> Entry:

@@ -117,6 +117,21 @@ def test_child_that_fails(tmp_path: Path) -> None:
     assert run_child(command, log, (0, 1))[0] == 1
 
 
+def test_child_can_be_followed(tmp_path: Path) -> None:
+    """It ends well once its own line stands in the log."""
+    log = tmp_path / "log.txt"
+    program = f"""
+import pathlib, sys, time
+print("epoch 1", flush=True)
+for _ in range(600):
+    if "epoch 1" in pathlib.Path({str(log)!r}).read_text():
+        sys.exit(0)
+    time.sleep(0.05)
+sys.exit(1)
+"""
+    assert run_child([sys.executable, "-c", program], log)[2] == "epoch 1\n"
+
+
 def test_facts_name_hardware() -> None:
     assert machine()["cores"] >= 1 and machine()["processor"]
 
