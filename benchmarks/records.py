@@ -85,7 +85,14 @@ def run_child(command: Sequence[str], log: Path, allowed: Sequence[int] = (0,)) 
     lines: list[str] = []
     with log.open("a", encoding="utf-8") as written:  # two processes write: each at the end
         began = time.perf_counter()
-        with subprocess.Popen(list(command), stdout=subprocess.PIPE, stderr=written, text=True) as child:
+        with subprocess.Popen(
+            list(command),
+            stdout=subprocess.PIPE,
+            stderr=written,
+            encoding="utf-8",
+            errors="replace",
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        ) as child:
             try:
                 for line in child.stdout or ():
                     lines.append(line)

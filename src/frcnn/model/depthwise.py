@@ -17,10 +17,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 Pair = tuple[int, int]
-Geometry = tuple[Pair, Pair, Pair]
-"""Stride, padding, dilation."""
+Arguments = tuple[Pair, Pair, Pair]
+"""Stride, padding, dilation, in the order of PyTorch's operators."""
 WIDEST = 3
 """Columns of a kernel whose gradient the CPU library computes fast."""
 
@@ -65,45 +66,47 @@ class _Depthwise(torch.autograd.Function):
     ) -> Tensor:
         """See ``depthwise``."""
         left, right, top, bottom = padding
-        ctx.size, ctx.padding, ctx.by_hand = x.shape[2:], padding, (0, 0, 0, 0)
-        ctx.geometry = stride, (top, left), dilation
+        ctx.size, ctx.padding, ctx.padded = x.shape[2:], padding, False
+        ctx.arguments = stride, (top, left), dilation
         if left != right or top != bottom:  # which the library does not do
-            ctx.by_hand, ctx.geometry = padding, (stride, (0, 0), dilation)
+            ctx.padded, ctx.arguments = True, (stride, (0, 0), dilation)
             rows, columns = x.shape[2] + top + bottom, x.shape[3] + left + right
             x = _window(x, -top, -left, rows, columns)
         ctx.save_for_backward(x, weight)
         with torch.autocast("cpu", enabled=False):
-            return F.conv2d(x, weight.to(x.dtype), shift.to(x.dtype), *ctx.geometry, len(weight))
+            return F.conv2d(x, weight.to(x.dtype), shift.to(x.dtype), *ctx.arguments, len(weight))
 
     @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of x in its format, of weight and shift as these are."""
         (x, weight), grad = ctx.saved_tensors, grads[0]
-        stride, _, dilation = ctx.geometry
+        stride, _, dilation = ctx.arguments
         to_x, to_weight, to_shift = ctx.needs_input_grad[:3]
         single = torch.promote_types(x.dtype, torch.float32)
         towards_x = towards_weight = towards_shift = None
         with torch.autocast("cpu", enabled=False):
-            if to_x and _turns(x, weight, ctx.geometry, ctx.padding):
+            if to_x and _turns(x, weight, ctx.arguments, ctx.padding):
                 towards_x = _towards_input(grad, weight.to(grad.dtype), ctx.size, stride, ctx.padding)
             elif to_x:  # the library does not read the input's values
                 shape = x if x.dtype == single else torch.empty_like(x, dtype=single)
-                whole = _library(grad.to(single), shape, weight.to(single), ctx.geometry, 0)
-                towards_x = F.pad(whole, [-side for side in ctx.by_hand]).to(x.dtype)
+                whole = _library(grad.to(single), shape, weight.to(single), ctx.arguments, 0)
+                whole = F.pad(whole, [-side for side in ctx.padding]) if ctx.padded else whole
+                towards_x = whole.to(x.dtype)
             if to_weight:
                 format = x.dtype if dilation == (1, 1) else single
                 low = grad.to(format), x.to(format), weight.to(format)
-                towards_weight = _towards_weight(*low, ctx.geometry).to(weight.dtype)
+                towards_weight = _towards_weight(*low, ctx.arguments).to(weight.dtype)
         if to_shift:
             towards_shift = grad.sum((0, 2, 3), dtype=single)
         return towards_x, towards_weight, towards_shift, None, None, None
 
 
-def _turns(x: Tensor, weight: Tensor, geometry: Geometry, padding: Sequence[int]) -> bool:
+def _turns(x: Tensor, weight: Tensor, arguments: Arguments, padding: Sequence[int]) -> bool:
     """Whether the input's gradient is made as a convolution with the turned kernel: it must cover the
     padding, and with a stride, which wastes most of the products, only low formats gain by it.
     """
-    stride, _, dilation = geometry
+    stride, _, dilation = arguments
     covered = dilation == (1, 1) and max(padding) < min(weight.shape[2:])
     return covered and (stride == (1, 1) or x.dtype.itemsize < 4)
 
@@ -125,11 +128,11 @@ def _towards_input(grad: Tensor, weight: Tensor, size: Pair, stride: Pair, paddi
     return F.conv2d(spread, turned, None, 1, 0, 1, len(weight))
 
 
-def _towards_weight(grad: Tensor, x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
+def _towards_weight(grad: Tensor, x: Tensor, weight: Tensor, arguments: Arguments) -> Tensor:
     """(C, 1, k, k): the gradient of a kernel, of at most ``WIDEST`` of its columns at a time."""
-    (stride, (top, left), dilation), width = geometry, weight.shape[3]
+    (stride, (top, left), dilation), width = arguments, weight.shape[3]
     if width <= WIDEST or dilation != (1, 1):
-        return _library(grad, x, weight, geometry, 1)
+        return _library(grad, x, weight, arguments, 1)
     start = 0
     parts: list[Tensor] = []
     for columns in _shares(width):
@@ -152,8 +155,8 @@ def _window(x: Tensor, top: int, left: int, rows: int, columns: int) -> Tensor:
 
     ``F.pad`` does the same, but fills everything with zeros first.
     """
-    above, before = max(-top, 0), max(-left, 0)
-    inside = x[:, :, max(top, 0) : top + rows, max(left, 0) : left + columns]
+    above, before = min(max(-top, 0), rows), min(max(-left, 0), columns)
+    inside = x[:, :, max(top, 0) : max(top + rows, 0), max(left, 0) : max(left + columns, 0)]
     below, behind = above + inside.shape[2], before + inside.shape[3]
     window = _empty(x, rows, columns)
     window[:, :, :above] = 0
@@ -165,14 +168,15 @@ def _window(x: Tensor, top: int, left: int, rows: int, columns: int) -> Tensor:
 
 
 def _empty(like: Tensor, rows: int, columns: int) -> Tensor:
+    """In channels-last memory, as the maps of every network of ours are."""
     size = *like.shape[:2], rows, columns
     return torch.empty(size, dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
 
 
-def _library(grad: Tensor, x: Tensor, weight: Tensor, geometry: Geometry, of: int) -> Tensor:
+def _library(grad: Tensor, x: Tensor, weight: Tensor, arguments: Arguments, of: int) -> Tensor:
     """The CPU library's gradient of the input (``of`` 0) or the weight (1), all in one format."""
     wanted = [of == 0, of == 1, False]
     made: Tensor = torch.ops.aten.convolution_backward(
-        grad, x, weight, None, *geometry, False, [0, 0], len(weight), wanted
+        grad, x, weight, None, *arguments, False, [0, 0], len(weight), wanted
     )[of]
     return made

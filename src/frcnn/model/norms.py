@@ -66,8 +66,17 @@ class FoldedConv(nn.Module):
     """A convolution that carries the scale and shift of the frozen norm behind it; same parameter names."""
 
     def __init__(self, source: nn.Conv2d, norm: FrozenNorm) -> None:
-        """Take over the parameters of ``source``; ``norm`` is left with its activation only."""
+        """Take over the parameters of ``source``; ``norm`` is left with its activation only.
+
+        Raises:
+            ValueError: for a convolution that is not padded with a number of zeros.
+        """
         super().__init__()
+        if isinstance(source.padding, str) or source.padding_mode != "zeros":
+            raise ValueError(
+                f"a convolution padded {source.padding!r} with {source.padding_mode!r} cannot be folded; "
+                "give a number of zeros"
+            )
         self.weight = source.weight
         self.bias = source.bias
         self.stride, self.padding, self.dilation, self.groups = (
@@ -78,7 +87,7 @@ class FoldedConv(nn.Module):
         )
         self.same = isinstance(source, Conv2dSame)
         channels = {source.in_channels, source.out_channels}
-        self.depthwise = channels == {source.groups} and not isinstance(source.padding, str)
+        self.depthwise = channels == {source.groups}
         self.norms = (norm,)  # in a tuple, so that its buffers are not registered twice
         self._kept: tuple[tuple[object, ...], Tensor, Tensor] | None = None
         self.act = activation(norm.act) or NONE
@@ -147,12 +156,10 @@ class FoldedConv(nn.Module):
         )
         if self.same:
             return pad_same_arg(list(x.shape[2:]), kernel, stride, dilation)
-        top, left = self._geometry()[0]
+        top, left = self.padding
         return left, left, top, top
 
     def _geometry(self) -> tuple[Sequence[int], ...]:
-        if isinstance(self.padding, str):
-            raise ValueError(f"a convolution padded {self.padding!r} cannot be folded; give the numbers")
         return (0, 0) if self.same else self.padding, self.stride, self.dilation
 
     def _fold(self) -> tuple[Tensor, Tensor]:
@@ -193,8 +200,9 @@ def _convolutions_before_norms(net: nn.Module) -> dict[nn.Module, FrozenNorm]:
 
     def after_conv(module: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> None:
         assert isinstance(module, nn.Conv2d)
-        made[id(output)] = module
-        kept.append(output)
+        if module.padding_mode == "zeros" and not isinstance(module.padding, str):
+            made[id(output)] = module
+            kept.append(output)
 
     def before_norm(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         conv = made.get(id(inputs[0]))
