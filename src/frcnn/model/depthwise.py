@@ -77,8 +77,8 @@ class _Depthwise(torch.autograd.Function):
             return F.conv2d(x, weight.to(x.dtype), shift.to(x.dtype), *ctx.arguments, len(weight))
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         """Gradients of x in its format, of weight and shift as these are."""
         (x, weight), grad = ctx.saved_tensors, grads[0]
         stride, _, dilation = ctx.arguments
