@@ -16,6 +16,7 @@ from frcnn.model.buckets import (
     padded_sizes,
 )
 from frcnn.model.preprocess import normalise
+from frcnn.structures import ImageBatch
 
 SPEC = change(small("lite0-fpn"), preprocess={"min_size": 64, "max_size": 128}).preprocess
 
@@ -106,6 +107,17 @@ def test_further_padding_is_zero_after_normalising(name: str) -> None:
     before, after = (normalise(b, config.preprocess).pixels for b in (batch, grown))
     assert torch.equal(after[..., :64, :64], before)
     assert not after[..., 64:, :].any() and not after[..., 64:].any()
+
+
+@pytest.mark.parametrize("channels", [1, 3, 5])
+def test_further_padding_leaves_channels_and_proposals(channels: int) -> None:
+    pixels, ones = torch.randint(1, 255, (2, channels, 32, 64), dtype=torch.uint8), torch.ones(2, 2)
+    given = torch.rand(2, 8, 4)
+    grown = pad_pictures(ImageBatch(pixels, 32 * ones, ones, 32 * ones, given), (64, 96))
+    assert grown.pixels.shape == (2, channels, 64, 96) and grown.pixels.dtype == torch.uint8
+    assert torch.equal(grown.pixels[..., :32, :64], pixels)
+    assert not grown.pixels[..., 32:, :].any() and not grown.pixels[..., 64:].any()
+    assert grown.given is given
 
 
 @pytest.mark.parametrize(("g", "padded"), [(0, 8), (1, 8), (8, 8), (9, 32), (600, 2048), (2049, 2056)])

@@ -101,7 +101,68 @@ def test_weights_made_in_inference_mode_are_packed_every_time() -> None:
         assert not torch.equal(backbone(pixels())[0], ordinary(pixels())[0])
 
 
-def test_other_formats_take_the_plain_way() -> None:
-    backbone = make("resnet10t").double()
+@needed
+def test_bf16_without_the_operators_support_takes_the_plain_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stem sees float32 pixels, though autocast computes in bf16."""
+    backbone = make("resnet10t")
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        expected = backbone(pixels())
+
+        def refuse(*_: object) -> None:
+            raise RuntimeError("mkldnn bf16 path needs the cpu support")
+
+        monkeypatch.setattr(fused, "LOW_AVAILABLE", False)
+        monkeypatch.setattr("frcnn.model.norms.pack", refuse)
+        monkeypatch.setattr("frcnn.model.norms.convolve", refuse)
+        backbone.eval()  # nothing is kept
+        found = backbone(pixels())
+    for mine, theirs in zip(found, expected, strict=True):
+        assert mine.dtype == theirs.dtype == torch.bfloat16
+        assert (mine.float() - theirs.float()).abs().max() < 3e-2 * theirs.float().abs().max()
+
+
+def test_weights_that_are_changed_through_their_data_count_after_eval() -> None:
+    """As weights that are averaged and swapped for an evaluation are."""
+    backbone, other = make("resnet10t"), make("resnet10t")
     with torch.inference_mode():
+        before = backbone(pixels())[0]
+    for mine, theirs in zip(backbone.parameters(), other.parameters(), strict=True):
+        theirs.data.mul_(1.1)
+        mine.data.copy_(theirs.data)
+    backbone.eval()
+    with torch.inference_mode():
+        after, fresh = backbone(pixels())[0], other(pixels())[0]
+    assert torch.equal(after, fresh) and not torch.equal(after, before)
+
+
+def test_weights_for_one_call_are_not_kept_for_the_next() -> None:
+    """Tensors that are gone leave their addresses to others of the same version."""
+    backbone = make("resnet10t")
+    names = [name for name, _ in backbone.named_parameters()]
+    with torch.no_grad():
+        for factor in (1.0, 1.1, 1.2, 1.3):
+            passing = {name: factor * backbone.get_parameter(name) for name in names}
+            found = torch.func.functional_call(backbone, passing, (pixels(),))[0]
+            del passing
+            fixed = make("resnet10t")
+            for parameter in fixed.parameters():
+                parameter.mul_(factor)
+            assert torch.equal(found, fixed(pixels())[0]), factor
+
+
+@pytest.mark.parametrize("low", [False, True])
+def test_other_formats_take_the_plain_way(low: bool) -> None:
+    """Autocast leaves double precision alone."""
+    backbone = make("resnet10t").double()
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=low):
         assert backbone(pixels().double())[0].dtype == torch.float64
+
+
+def test_what_is_kept_does_not_outlive_a_move() -> None:
+    backbone = make("resnet10t")
+    with torch.inference_mode():
+        backbone(pixels())
+    layers = [m for m in backbone.modules() if isinstance(m, FoldedConv)]
+    assert any(layer._kept for layer in layers)
+    backbone.to(torch.float64)
+    assert not any(layer._kept for layer in layers)

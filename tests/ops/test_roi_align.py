@@ -169,6 +169,18 @@ def test_bfloat16_keeps_its_type_within_tolerance() -> None:
     torch.testing.assert_close(ours.float(), exact, rtol=0, atol=1.5e-2)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_bfloat16_maps_do_not_move_the_boxes(method: Method) -> None:
+    """In bf16 1001 is 1000, and the 259th picture would be the 260th."""
+    generator = torch.Generator().manual_seed(0)
+    maps = [torch.rand(260, 1, 2, 1100 // s, generator=generator).bfloat16() for s in STRIDES]
+    boxes = torch.tensor([[[1001.0, 0, 1029, 6]]]).expand(260, 1, 4)
+    ours = pyramid_roi_align(maps, boxes, STRIDES, method=method)
+    exact = pyramid_roi_align([m.float() for m in maps], boxes, STRIDES, method=method)
+    assert ours.dtype == torch.bfloat16
+    torch.testing.assert_close(ours.float(), exact, rtol=0, atol=1.5e-2)
+
+
 def test_the_gradient_of_bfloat16_is_summed_in_float32() -> None:
     """A thousand copies of a RoI add up on the same rows: summed in bfloat16 they would stop at 256."""
     maps = [m.detach().bfloat16().requires_grad_() for m in pyramid(images=1)]

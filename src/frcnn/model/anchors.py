@@ -83,11 +83,10 @@ class Grids(ABC):
     def __call__(self, height: int, width: int, device: torch.device | str = "cpu") -> Tensor:
         """All of a padded picture -> (A, ...) float32, level after level, rows first."""
         key = (height, width, str(device))
-        if key in self._cache:
-            self._cache.move_to_end(key)
-            return self._cache[key]
-        placed = self._place(height, width).to(device)
-        self._cache[key] = placed
+        placed = self._cache.pop(key, None)  # in one go: other threads may look at the same time
+        if placed is None:
+            placed = self._place(height, width).to(device)
+        self._cache[key] = placed  # as the latest
         if len(self._cache) > CACHE_SIZE:
             self._cache.popitem(last=False)
         return placed

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -78,13 +79,16 @@ def fitting(size: Size, sizes: Iterable[Size]) -> Size | None:
 
 
 def pad_pictures(batch: ImageBatch, size: Size) -> ImageBatch:
-    """The batch padded further to ``size``, with 0 as the rest of the padding has it after normalising."""
-    height, width = batch.pixels.shape[-2:]
+    """The batch padded further to ``size``, with 0 as the rest of the padding has it after normalising; what
+    else it holds (given proposals) stays.
+    """
+    channels, height, width = batch.pixels.shape[1:]
     if (height, width) == size:
         return batch
-    pixels = batch.pixels.new_zeros((len(batch), *size, 3)).permute(0, 3, 1, 2)  # channels-last in memory
+    rows_first = batch.pixels.new_zeros((len(batch), *size, channels))  # channels-last in memory
+    pixels = rows_first.permute(0, 3, 1, 2)
     pixels[:, :, :height, :width] = batch.pixels
-    return ImageBatch(pixels, batch.sizes, batch.scales, batch.original_sizes)
+    return replace(batch, pixels=pixels)
 
 
 def pad_objects(targets: Targets, counts: Sequence[int] = OBJECTS) -> Targets:

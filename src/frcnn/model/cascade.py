@@ -3,9 +3,10 @@
 Letters: N images, R RoIs of an image, G padded objects, K classes.
 
 A detector of one stage is a cascade of length 1. Each further stage has a head of its own, is trained with
-the boxes that the stage before has moved, matched at a higher IoU, and predicts finer deltas. The scores of a
-box are the mean over the stages. Departures from the paper (section 4): boxes may be per class, then a box
-moves by the deltas of its likeliest class; and the objects among the RoIs stay there in every stage.
+the boxes that the stage before has moved, matched at a higher IoU, and predicts finer deltas. Departures from
+the paper (section 4): the scores of a box are those of its mean logits over the stages, not the mean of its
+probabilities; boxes may be per class, then a box moves by the deltas of its likeliest class; and the objects
+among the RoIs stay there in every stage.
 """
 
 from __future__ import annotations

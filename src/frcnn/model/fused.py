@@ -46,13 +46,19 @@ def activation(module: nn.Module) -> Activation | None:
     return ("hardtanh", (0.0, 6.0)) if type(module) is nn.ReLU6 else None
 
 
-def fuses(x: Tensor) -> bool:
-    """Whether ``x``, the input or output of a convolution, is on the way through fused ones."""
+def fuses(x: Tensor, made_in: torch.dtype | None = None) -> bool:
+    """Whether ``x``, the input or output of a convolution, is on the way through fused ones.
+
+    Args:
+        x: on any device.
+        made_in: format of the convolution; None: that of ``x``, which autocast may change.
+    """
+    made_in = x.dtype if made_in is None else made_in
     return (
         AVAILABLE
         and x.device.type == "cpu"
-        and x.dtype in FORMATS
-        and (x.dtype == torch.float32 or LOW_AVAILABLE)
+        and made_in in FORMATS
+        and (made_in == torch.float32 or LOW_AVAILABLE)
         and not torch.is_grad_enabled()
         and not torch.compiler.is_compiling()
     )

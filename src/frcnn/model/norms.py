@@ -6,14 +6,15 @@ Letters: N images, C channels, H, W a map's size.
 A frozen batch norm is a fixed scale and shift a channel. Folded into the convolution's weights it saves
 two passes over every map, and their gradients. The weights stay trainable: while gradients are recorded,
 folding happens in every forward pass, on tensors the size of the weights; without gradients the result is
-kept until a weight changes.
+kept until a weight changes, a gradient is recorded, or somebody calls ``train()`` or ``eval()``: a weight
+that is changed through its ``data`` tells nobody.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +25,7 @@ from torch.utils.hooks import RemovableHandle
 
 from frcnn.model import winograd
 from frcnn.model.depthwise import depthwise
-from frcnn.model.fused import FORMATS, NONE, FusedActivation, activation, computed_in, convolve, fuses, pack
+from frcnn.model.fused import NONE, FusedActivation, activation, computed_in, convolve, fuses, pack
 
 PROBE = 64
 
@@ -89,13 +90,23 @@ class FoldedConv(nn.Module):
         channels = {source.in_channels, source.out_channels}
         self.depthwise = channels == {source.groups}
         self.norms = (norm,)  # in a tuple, so that its buffers are not registered twice
-        self._kept: tuple[tuple[object, ...], Tensor, Tensor] | None = None
+        self._kept: tuple[tuple[object, ...], list[Tensor], Tensor, Tensor] | None = None
         self.act = activation(norm.act) or NONE
         norm.folded, norm.fused = True, activation(norm.act) is not None
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy folds for itself."""
         return {**super().__getstate__(), "_kept": None}
+
+    def train(self, mode: bool = True) -> Self:
+        """As that of every module; folds anew next time."""
+        self._kept = None
+        return super().train(mode)
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
+        """Moved, or of another format: what is kept would hold the old memory."""
+        self._kept = None
+        return super()._apply(fn, recurse)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, H, W) -> (N, C', H', W'), convolved and normalised."""
@@ -122,26 +133,28 @@ class FoldedConv(nn.Module):
         if self.weight.is_inference():  # has no version that would tell of a change
             return self._pack(x, *self._fold())
         kind, norm = x.device.type, self.norms[0]
-        low = _low_format(kind)
-        sources = (self.weight, self.bias, norm.weight, norm.bias, norm.running_mean, norm.running_var)
-        versions = ((t.data_ptr(), t._version) for t in sources if t is not None)
-        shaped = fuses(x) or (kind == "cpu" and low is None)  # how it is made depends on the size
+        low = _low_format(x)
+        found = (self.weight, self.bias, norm.weight, norm.bias, norm.running_mean, norm.running_var)
+        sources = [t for t in found if t is not None]
+        versions = ((t.data_ptr(), t._version) for t in sources)
+        shaped = fuses(x, computed_in(x)) or (kind == "cpu" and low is None)  # made by the size
         state = (low, kind, x.shape if shaped else (), *versions)
         kept = self._kept  # read once: another thread may keep its own meanwhile
         if kept is None or kept[0] != state:
-            self._kept = kept = (state, *self._pack(x, *self._fold()))
-        return kept[1:]
+            held = [t.detach() for t in sources]  # so that no other weight gets their address
+            self._kept = kept = (state, held, *self._pack(x, *self._fold()))
+        return kept[2:]
 
     def _pack(self, x: Tensor, weight: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
         """Both in the format to compute in, transformed where that is quick; packed where ``fuses``, as the
         activation is left out then.
         """
-        low = _low_format(x.device.type)
+        low = _low_format(x)
         if low is not None:
             weight, shift = weight.to(low), shift.to(low)
         if low is None and self._quick(x, weight):
             weight = winograd.transform(weight)
-        elif fuses(x) and weight.dtype in FORMATS:
+        elif weight.dtype == computed_in(x) and fuses(x, weight.dtype):
             weight = pack(weight, self._geometry(), self.groups, x.shape)
         return weight, shift
 
@@ -168,8 +181,13 @@ class FoldedConv(nn.Module):
         return weight, shift if self.bias is None else shift + self.bias * scale
 
 
-def _low_format(kind: str) -> torch.dtype | None:
-    """What autocast computes in on a device of ``kind``; None where it is off, or there is none."""
+def _low_format(x: Tensor) -> torch.dtype | None:
+    """What autocast computes in on the device of ``x``; None where it is off, there is none, or ``x`` is of
+    double precision, which it leaves alone.
+    """
+    kind = x.device.type
+    if x.dtype == torch.float64:
+        return None
     on = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
     return torch.get_autocast_dtype(kind) if on else None
 

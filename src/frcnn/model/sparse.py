@@ -63,14 +63,14 @@ def outputs(maps: Sequence[Tensor], layers: Layers) -> list[Tensor]:
     return list(found)
 
 
-def _forward(map: Tensor, layers: Layers) -> tuple[Tensor, Tensor]:
-    """The hidden map and the outputs, recorded where gradients are."""
+def _forward(map: Tensor, layers: Layers, transformed: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """The hidden map and the outputs, recorded where gradients are and the kernel is not ``transformed``."""
     if not winograd.suits(map, layers.hidden):
         hidden = F.conv2d(map, layers.hidden, layers.hidden_shift, padding=1)
-    elif torch.is_grad_enabled():
+    elif transformed is None:
         hidden = winograd.learnt(map, layers.hidden, layers.hidden_shift)
     else:
-        hidden = winograd.convolve(map, winograd.transform(layers.hidden), layers.hidden_shift)
+        hidden = winograd.convolve(map, transformed, layers.hidden_shift)
     hidden.relu_()
     return hidden, F.conv2d(hidden, layers.output, layers.output_shift)
 
@@ -83,7 +83,9 @@ class _Head(torch.autograd.Function):
         """Tensors are those of ``Layers``, then the maps."""
         layers, maps = Layers(*tensors[:4]), tensors[4:]
         with torch.autocast("cpu", enabled=False):
-            hidden, found = zip(*(_forward(map, layers) for map in maps), strict=True)
+            any_suits = any(winograd.suits(map, layers.hidden) for map in maps)
+            transformed = winograd.transform(layers.hidden) if any_suits else None
+            hidden, found = zip(*(_forward(map, layers, transformed) for map in maps), strict=True)
         ctx.save_for_backward(*tensors, *hidden)
         return found
 

@@ -16,7 +16,7 @@ Letters: N images, H, W a map's size, C and C' channels, T tiles of a strip, h, 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -209,11 +209,21 @@ class Conv3x3(nn.Conv2d):
     def __init__(self, in_channels: int, out_channels: int, bias: bool = True) -> None:
         """As ``nn.Conv2d`` with padding 1, with the same parameters."""
         super().__init__(in_channels, out_channels, KERNEL, padding=1, bias=bias)
-        self._kept: tuple[tuple[object, ...], dict[object, Tensor]] | None = None
+        self._kept: tuple[tuple[object, ...], Tensor, dict[object, Tensor]] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy transforms for itself."""
         return {**super().__getstate__(), "_kept": None}
+
+    def train(self, mode: bool = True) -> Self:
+        """As that of every module; ``forget``s."""
+        self.forget()
+        return super().train(mode)
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
+        """Moved, or of another format: what is kept would hold the old memory."""
+        self.forget()
+        return super()._apply(fn, recurse)
 
     def forward(self, input: Tensor, act: Activation = NONE) -> Tensor:
         """Map (N, C, H, W) -> (N, C', H, W), activated, in one call where nothing is recorded on a CPU."""
@@ -224,7 +234,8 @@ class Conv3x3(nn.Conv2d):
             if not learns:
                 return convolve(input, self._transformed(), self.bias, act)
             out = learnt(input, self.weight, self.bias)
-        elif act != NONE and not learns and input.numel() and fuses(x := input.to(computed_in(input))):
+        elif act != NONE and not learns and input.numel() and fuses(input, computed_in(input)):
+            x = input.to(computed_in(input))
             shift = None if self.bias is None else self.bias.to(x.dtype)
             return fused.convolve(x, self._packed(x), shift, GEOMETRY, 1, act)
         else:
@@ -250,10 +261,13 @@ class Conv3x3(nn.Conv2d):
         state, kept = (self.weight.data_ptr(), self.weight._version), self._kept
         if kept is None or kept[0] != state:
             fresh: dict[object, Tensor] = {}
-            self._kept = kept = (state, fresh)  # read and written once: other threads may do the same
-        found = kept[1].get(name)
+            # read and written once, as other threads may do the same; the weight is held, so that no other
+            # one gets its address
+            self._kept = kept = (state, self.weight.detach(), fresh)
+        made = kept[2]
+        found = made.get(name)
         if found is None:
             found = make()
-            if len(kept[1]) < KEPT:
-                kept[1][name] = found
+            if len(made) < KEPT:
+                made[name] = found
         return found

@@ -9,10 +9,9 @@ time: it settles the word by itself, then removes what its survivors suppress am
 
 from __future__ import annotations
 
-import math
-import struct
 from typing import Any
 
+import numpy as np
 import torch
 import triton
 import triton.language as tl
@@ -37,29 +36,29 @@ def nms_mask_triton(
     valid_given = valid.contiguous() if valid is not None else keep
     compare: Any = _compare[(rows, -(-words * 32 // BLOCK), words)]
     walk: Any = _walk[(rows,)]
-    compare(
-        boxes,
-        groups_given,
-        bits,
-        _below(iou_threshold),
-        k,
-        words,
-        grouped=groups is not None,
-        size=BLOCK,
-        enable_fp_fusion=False,  # a fused multiply-add rounds differently from the CPU
-    )
-    width = triton.next_power_of_2(words)
-    walk(bits, valid_given, keep, k, words, masked=valid is not None, width=width)
+    # kernels start on the current device, whatever their tensors are on; -1: no other one (the interpreter's)
+    with torch.cuda.device(boxes.device if boxes.is_cuda else -1):
+        compare(
+            boxes,
+            groups_given,
+            bits,
+            _below(iou_threshold),
+            k,
+            words,
+            grouped=groups is not None,
+            size=BLOCK,
+            enable_fp_fusion=False,  # a fused multiply-add rounds differently from the CPU
+        )
+        width = triton.next_power_of_2(words)
+        walk(bits, valid_given, keep, k, words, masked=valid is not None, width=width)
     return keep
 
 
 def _below(threshold: float) -> float:
     """The largest float32 not above ``threshold``: a kernel's comparison with it is the exact one."""
-    single = struct.unpack("f", struct.pack("f", threshold))[0]
-    if single <= threshold:
-        return single
-    step = math.ulp(single) * 2**29  # of float32
-    return struct.unpack("f", struct.pack("f", single - step))[0]
+    single = np.float32(threshold)
+    # in double precision: beside a float32 numpy would round the threshold, too
+    return float(single if float(single) <= threshold else np.nextafter(single, np.float32(-np.inf)))
 
 
 @triton.jit

@@ -126,17 +126,21 @@ def _gather(
 def _every_level(
     features: Sequence[Tensor], boxes: Tensor, strides: Sequence[int], levels: Tensor, grid: Grid
 ) -> Tensor:
-    """The operator of torchvision on every level -> (N, R, C, P, P)."""
+    """The operator of torchvision on every level -> (N, R, C, P, P).
+
+    It takes boxes and maps of one format; in bf16 the boxes would be moved by up to 4 pixels.
+    """
     n, r = levels.shape
     image = torch.arange(n, dtype=torch.float32, device=boxes.device)[:, None, None].expand(n, r, 1)
     rois = torch.cat([image, boxes], -1).view(n * r, 5)
     size, samples = grid.size, grid.samples
     pooled = features[0].new_zeros(n * r, features[0].shape[1], size, size)
     for level, (feature, stride) in enumerate(zip(features, strides, strict=True)):
+        exact = torch.promote_types(feature.dtype, torch.float32)
         one = torchvision.ops.roi_align(
-            feature, rois.to(feature.dtype), size, 1.0 / stride, samples, grid.aligned
+            feature.to(exact), rois.to(exact), size, 1.0 / stride, samples, grid.aligned
         )
-        pooled = torch.where((levels == level).view(-1, 1, 1, 1), one, pooled)
+        pooled = torch.where((levels == level).view(-1, 1, 1, 1), one.to(feature.dtype), pooled)
     return pooled.view(n, r, *pooled.shape[1:])
 
 
