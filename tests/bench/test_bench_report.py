@@ -34,6 +34,13 @@ def test_the_spread_is_that_of_single_rounds() -> None:
     assert (found.value, found.low, found.high) == (4.0, 3.0, 4.0)
 
 
+def test_a_ratio_is_that_of_neighbours_in_time() -> None:
+    """The machine slows down to a half while theirs takes its second turn, and stays so."""
+    ours, theirs = Contender("frcnn", "fp32"), Contender("torchvision", "fp32")
+    found = compare("x", row(ours, 1.0, 1.0, 2.0), row(theirs, 4.0, 8.0, 8.0))
+    assert (found.value, found.low, found.high) == (4.0, 4.0, 6.0)  # of the medians: 8
+
+
 def test_precision_against_the_same_and_default_against_default() -> None:
     found = {each.name: each for each in ratios([*FP32, *BF16, OTHER, COMPILED], cuda=False)}
     assert {name: each.value for name, each in found.items()} == {

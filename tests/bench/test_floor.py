@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+import time
+
 import pytest
 import torch
 from torch import nn
 
 from frcnn.bench.floor import Shape, convolution_flops, convolution_rate
-from frcnn.bench.workload import Format
 
 CPU = torch.device("cpu")
 
@@ -49,6 +51,21 @@ def test_each_gradient_counts_as_much_as_the_forward_pass(
     assert convolution_flops(lambda: call(x, *fixed, **options).sum().backward()) == 2 * 2 * forward
 
 
-@pytest.mark.parametrize("name", ["fp32", "bf16"])
-def test_rate(name: Format) -> None:
-    assert convolution_rate(CPU, name, (Shape(4, 4, 3, 8, 8),), 0.01) > 0
+def test_the_rate_is_that_of_a_convolution_by_itself() -> None:
+    shape = Shape(64, 64, 3, 64, 64)
+    layer, x = nn.Conv2d(64, 64, 3, padding=1).requires_grad_(False), torch.rand(1, 64, 64, 64)
+    layer(x)
+    seconds: list[float] = []
+    for _ in range(10):
+        began = time.perf_counter()
+        layer(x)
+        seconds.append(time.perf_counter() - began)
+    assert 0.2 < convolution_rate(CPU, "fp32", (shape,), 0.1) / (shape.flops / min(seconds)) < 5
+
+
+def test_a_rate_is_in_operations_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that counts calls: the time of a round does not depend on its work."""
+    ticks = itertools.count()
+    monkeypatch.setattr(time, "perf_counter", lambda: float(next(ticks)))
+    small, large = (convolution_rate(CPU, "bf16", (Shape(4, 4, 3, side, side),), 9.0) for side in (8, 16))
+    assert large == pytest.approx(4 * small)

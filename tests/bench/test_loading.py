@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import time
+from multiprocessing import get_start_method
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,13 @@ import pytest
 import torch
 from PIL import Image
 
+from frcnn.bands import Pixels
 from frcnn.bench.loading import Loading, measure_loading
 from frcnn.bench.steps import make_steps
 from frcnn.bench.workload import Contender, Format, Workload, without_bf16
 from frcnn.cli import run
-from frcnn.data.sample import DataError
+from frcnn.data.feed.examples import Examples, Size
+from frcnn.data.sample import DataError, Sample
 from frcnn.recipes import recipe
 from frcnn.settings import with_settings
 
@@ -30,14 +33,24 @@ def data(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("preset", ["none", "strong"])
-def test_the_parts_make_the_whole(data: Path, preset: str) -> None:
+def test_every_part_has_its_time(data: Path, preset: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded, pause = Examples._decoded, 0.05
+
+    def slowly(self: Examples, sample: Sample, least: Size | None) -> Pixels:
+        time.sleep(pause)
+        return decoded(self, sample, least)
+
+    monkeypatch.setattr(Examples, "_decoded", slowly)
     config = with_settings(
         recipe("lite0-fpn"), [f"data.augment={preset}", "train.batch=2", "preprocess.min_size=64"]
     )
     found = measure_loading(data, config, pictures=8)
     assert 4 <= found.pictures <= 8  # the last batch of a small set is smaller
     parts = (found.decode, found.transform, found.resize, found.collate)
-    assert all(seconds > 0 for seconds in parts) and found.fed > 0
+    assert all(seconds > 0 for seconds in parts)
+    assert found.decode > found.pictures * pause > found.transform + found.resize + found.collate
+    assert 0 < found.fed
+    assert get_start_method() != "fork" or found.fed < 2 / pause  # other workers decode at once
     assert (found.data, found.size) == (data.name, 64)
 
 

@@ -8,6 +8,7 @@ from frcnn.bench.machine import require_operators
 from frcnn.bench.memory import NoFigureError
 from frcnn.bench.operations import operators_section
 from frcnn.bench.operators import anchors_at, matching_call, nms_pairs, random_boxes, roi_align_pairs
+from frcnn.ops.roi_align import Method
 
 CPU = torch.device("cpu")
 
@@ -57,6 +58,23 @@ def test_operators_go_on_where_the_memory_ends(monkeypatch: pytest.MonkeyPatch) 
     section = operators_section(CPU, 0, 1, True, lambda _: None)
     assert section.notes[0] == "not measured: RoIAlign, 1 x 20 RoIs: not enough memory; free some"
     assert {row.name.split()[0] for row in section.rows} == {"NMS", "matching,"}
+
+
+def test_operators_go_on_where_one_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise NotImplementedError("Could not run 'torchvision::_roi_align_backward'\nwith more lines")
+
+    monkeypatch.setattr(operations, "roi_align_pairs", fail)
+    section = operators_section(CPU, 0, 1, True, lambda _: None)
+    said = "not measured: RoIAlign, 1 x 20 RoIs: Could not run 'torchvision::_roi_align_backward'"
+    assert section.notes[0] == said
+    assert {row.name.split()[0] for row in section.rows} == {"NMS", "matching,"}
+
+
+@pytest.mark.parametrize("method", operations.METHODS[False])
+def test_the_ways_of_other_devices_pool_the_same(method: Method) -> None:
+    for pair in roi_align_pairs(CPU, 2, 10, 128, 160, 8, method):
+        assert pair.difference < 1e-4 and pair.name.endswith(f"128x160, {method}")
 
 
 def test_a_matching_without_its_memory_keeps_its_times(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,6 +56,10 @@ def failing(error: Exception) -> Callable[..., Section]:
         (MemoryError(), "800x1066, batch 1, cpu: not enough memory; use a smaller --size or --batch"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "not enough memory"),
         (ValueError("w.pth: does not fit"), "w.pth: does not fit"),
+        (
+            NotImplementedError("Could not run '_roi_align_backward'\nmore"),
+            "cpu: Could not run '_roi_align_back",
+        ),
     ],
 )
 def test_what_fails_later_is_a_note(error: Exception, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,6 +69,24 @@ def test_what_fails_later_is_a_note(error: Exception, said: str, monkeypatch: py
     found = report.to_dict()
     assert found["infer"] == "not measured"
     assert [len(found[task]) for task in ("train", "ops")] == [1, 1]
+
+
+@pytest.mark.usefixtures("quick_parts")
+def test_a_machine_without_bf16_is_measured_in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[set[str], bool]] = []
+
+    def section(workload: Workload, _: object, rates: dict[str, float], bf16: bool, *__: object) -> Section:
+        seen.append((set(rates), bf16))
+        return Section(workload.title, [])
+
+    monkeypatch.setattr(bench, "workload_section", section)
+    monkeypatch.setattr(bench, "without_bf16", lambda _: "no rows in bf16: this processor has none")
+    report = bench.run(bench.Plan(("train",)), quiet)
+    assert seen == [({"fp32"}, False)]
+    assert report.notes == ["no rows in bf16: this processor has none"]
+    assert {each.format for each in contenders(Workload("train", "lite0", 64, 96, 1), False, True)} == {
+        "fp32"
+    }
 
 
 @pytest.mark.usefixtures("quick_parts")

@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from frcnn.bench.agreement import share_matched
 from frcnn.bench.child import answer
 from frcnn.bench.floor import convolution_flops
+from frcnn.bench.memory import measure_in_child
 from frcnn.bench.phases import PHASES, seconds_by_phase
 from frcnn.bench.pictures import decode_seconds, load_photos
 from frcnn.bench.steps import OurTraining, Step, TheirTraining, make_steps
 from frcnn.bench.syncs import count_syncs
 from frcnn.bench.twins import ARCHITECTURE, make_twins
-from frcnn.bench.workload import Compilation, Contender, Workload
+from frcnn.bench.workload import Compilation, Contender, Side, Workload
 from frcnn.config import PreprocessConfig
 from frcnn.data.scenes.generate import write_scenes
 from frcnn.data.scenes.shapes import CLASSES
@@ -69,11 +70,11 @@ def test_a_data_set_without_objects_is_refused(tmp_path: Path) -> None:
         load_photos(replace(TRAIN, data=str(tmp_path)))
 
 
-def test_decoding_takes_time() -> None:
-    photos, _ = load_photos(TRAIN)
-    spec = PreprocessConfig(min_size=32, max_size=64)
-    assert decode_seconds(photos, "frcnn", spec) > 0
-    assert decode_seconds(photos, "torchvision", spec) > 0
+@pytest.mark.parametrize("side", ["frcnn", "torchvision"])
+def test_a_hundred_times_the_pixels_take_longer_to_decode(side: Side) -> None:
+    spec = PreprocessConfig(min_size=640, max_size=960)
+    small, large = (load_photos(replace(TRAIN, height=h, width=w))[0] for h, w in ((64, 96), (640, 960)))
+    assert decode_seconds(large, side, spec) > 3 * decode_seconds(small, side, spec) > 0
 
 
 # ---- the same network
@@ -209,5 +210,10 @@ def test_a_child_measures_a_step_and_matching() -> None:
     order = {"workload": TRAIN.to_dict(), "contender": {"side": "frcnn", "format": "fp32"}}
     growth = answer(order)["bytes"]
     assert growth is None or growth > 1_000_000
-    matching = answer({"matching": "frcnn", "objects": 20})["bytes"]
-    assert matching is None or matching >= 0
+
+
+@pytest.mark.slow
+def test_matching_2000_objects_takes_less_than_512_mb() -> None:
+    few, many = (measure_in_child({"matching": "frcnn", "objects": n})["bytes"] for n in (200, 2000))
+    if many is not None:
+        assert many < 512_000_000 and many < few + 50_000_000  # objects pass in small parts

@@ -36,9 +36,20 @@ def test_turns_alternate_after_the_warm_up() -> None:
     assert [len(times.rounds) for times in found.values()] == [4, 4]
 
 
-@pytest.mark.parametrize(("rounds", "taken"), [(1, 1), (2, 2), (50, turns.LEAST_ROUNDS)])
-def test_rounds_end_with_the_time(rounds: int, taken: int) -> None:
-    found = take_turns({"a": lambda: None}, CPU, rounds, -1.0)
+@pytest.mark.parametrize(
+    ("rounds", "seconds", "taken"),
+    [
+        (None, -1.0, turns.LEAST_ROUNDS),
+        (None, 60.0, turns.MOST_ROUNDS),
+        (1, -1.0, 1),
+        (2, -1.0, 2),
+        (50, -1.0, 50),
+    ],
+)
+def test_rounds_end_with_the_time_unless_their_number_is_given(
+    rounds: int | None, seconds: float, taken: int
+) -> None:
+    found = take_turns({"a": lambda: None}, CPU, rounds, seconds)
     assert len(found["a"].rounds) == taken
 
 

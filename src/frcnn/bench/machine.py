@@ -13,7 +13,7 @@ import torch
 import torchvision
 
 from frcnn.bench.memory import available
-from frcnn.doctor import examine
+from frcnn.doctor import examine, first_line
 
 PACKAGE = Path(__file__).resolve().parents[1]
 GIT_SECONDS = 10.0
@@ -101,8 +101,7 @@ def require_operators(device: torch.device) -> None:
         try:
             call()
         except (RuntimeError, NotImplementedError) as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise ValueError(
-                f"torchvision's {name} does not run on {device} ({reason}), so there is nothing to compare; "
-                "use --device cpu, or a torchvision built for this device"
+                f"torchvision's {name} does not run on {device} ({first_line(error)}), so there is nothing "
+                "to compare; use --device cpu, or a torchvision built for this device"
             ) from None

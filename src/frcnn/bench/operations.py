@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,6 +20,8 @@ from frcnn.bench.operators import Pair, anchors_at, matching_call, nms_pairs, ro
 from frcnn.bench.report import NOT_MEASURED, Row, Section, compare
 from frcnn.bench.turns import take_turns
 from frcnn.bench.workload import Side
+from frcnn.doctor import first_line
+from frcnn.ops.roi_align import Method
 
 SIZE, MATCHING_SIZE = (800, 1066), (800, 1333)
 ROIS, BOXES, OBJECTS = 1000, (4000, 4096), (500, 2000)
@@ -33,11 +35,17 @@ numbers each live at the same time.
 FILL = 0.75
 """Share of the free memory that torchvision's matching may take."""
 MATCHING_ROUNDS = 2
+METHODS: dict[bool, tuple[Method, ...]] = {True: ("auto",), False: ("gather", "levels")}
+"""Ways of RoIAlign that are measured on a CPU, and on other devices, where they are rivals."""
 Say = Callable[[str], None]
 
 
-def operators_section(device: torch.device, threads: int, rounds: int, quick: bool, say: Say) -> Section:
-    """Every operator beside torchvision's; one that the memory is too small for is a note."""
+def operators_section(
+    device: torch.device, threads: int, rounds: int | None, quick: bool, say: Say
+) -> Section:
+    """Every operator beside torchvision's; one that the memory is too small for, or that the device lacks, is
+    a note.
+    """
     height, width = QUICK_SIZE if quick else SIZE
     channels = 16 if quick else 256
     section = Section(f"operators, {device}", [])
@@ -46,17 +54,22 @@ def operators_section(device: torch.device, threads: int, rounds: int, quick: bo
         counts.append((GPU_IMAGES, GPU_ROIS))
     say("RoIAlign")
     for images, rois in counts:
-        with _noting(section, f"RoIAlign, {images} x {rois} RoIs"):
-            for pair in roi_align_pairs(device, images, rois, height, width, channels):
-                _add(section, pair, device, rounds)
+        for method in METHODS[device.type == "cpu"]:
+            way = "" if method == "auto" else f", {method}"
+            with _noting(section, f"RoIAlign, {images} x {rois} RoIs{way}"):
+                _add_all(
+                    section,
+                    roi_align_pairs(device, images, rois, height, width, channels, method),
+                    device,
+                    rounds,
+                )
     say("NMS")
     with _noting(section, "NMS"):
-        for pair in nms_pairs(device, height, width, QUICK_BOXES if quick else BOXES):
-            _add(section, pair, device, rounds)
+        _add_all(section, nms_pairs(device, height, width, QUICK_BOXES if quick else BOXES), device, rounds)
     say("matching")
     for objects in QUICK_OBJECTS if quick else OBJECTS:
         with _noting(section, f"matching, {objects} objects"):
-            _matching(section, objects, device, threads, min(rounds, MATCHING_ROUNDS), quick)
+            _matching(section, objects, device, threads, rounds or MATCHING_ROUNDS, quick)
     if device.type != "cuda":
         section.notes.append(f"RoIAlign at {GPU_IMAGES} x {GPU_ROIS} RoIs on a GPU: {NOT_MEASURED}")
     return section
@@ -64,15 +77,23 @@ def operators_section(device: torch.device, threads: int, rounds: int, quick: bo
 
 @contextmanager
 def _noting(section: Section, what: str) -> Iterator[None]:
-    """Go on where the memory ends: what was measured before took minutes."""
+    """Go on where the memory ends or an operator is missing: what was measured before took minutes."""
     try:
         with enough_memory(what, "free some"):
             yield
     except TooLargeError as error:
         section.notes.append(f"{NOT_MEASURED}: {error}")
+    except NotImplementedError as error:
+        section.notes.append(f"{NOT_MEASURED}: {what}: {first_line(error)}")
 
 
-def _add(section: Section, pair: Pair, device: torch.device, rounds: int) -> None:
+def _add_all(section: Section, pairs: Sequence[Pair], device: torch.device, rounds: int | None) -> None:
+    """Nothing of the pairs is held afterwards: their maps take gigabytes on a GPU."""
+    for pair in pairs:
+        _add(section, pair, device, rounds)
+
+
+def _add(section: Section, pair: Pair, device: torch.device, rounds: int | None) -> None:
     names = {"ours": f"{pair.name}: frcnn", "theirs": f"{pair.name}: torchvision"}
     times = take_turns({names["ours"]: pair.ours, names["theirs"]: pair.theirs}, device, rounds, SECONDS)
     rows = [Row(name, times[name]) for name in names.values()]

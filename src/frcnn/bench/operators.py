@@ -17,6 +17,7 @@ from frcnn.bench.workload import Side
 from frcnn.model.anchors import Anchors
 from frcnn.model.matching import match_anchors
 from frcnn.ops import nms_mask, pyramid_roi_align
+from frcnn.ops.roi_align import Method
 from frcnn.recipes import recipe
 from frcnn.structures import Targets
 
@@ -49,7 +50,13 @@ def random_boxes(shape: tuple[int, ...], height: int, width: int, generator: tor
 
 
 def roi_align_pairs(
-    device: torch.device, images: int, rois: int, height: int, width: int, channels: int = 256
+    device: torch.device,
+    images: int,
+    rois: int,
+    height: int,
+    width: int,
+    channels: int = 256,
+    method: Method = "auto",
 ) -> list[Pair]:
     """RoIAlign (7x7, 2 samples a side) forward, and forward with backward; each side gets maps in the memory
     order it likes.
@@ -68,7 +75,7 @@ def roi_align_pairs(
     lists = list(boxes)
 
     def our_forward() -> Tensor:
-        return pyramid_roi_align(ours, boxes, STRIDES, 7, 2)
+        return pyramid_roi_align(ours, boxes, STRIDES, 7, 2, method=method)
 
     def their_forward() -> Tensor:
         pooled: Tensor = operator(named, lists, [(height, width)] * images)
@@ -89,6 +96,7 @@ def roi_align_pairs(
     our_both(), their_both()
     both = max(_gap(a, b) for a, b in zip(ours, theirs, strict=True))
     size = f"{images} x {rois} RoIs, {channels} channels, {height}x{width}"
+    size += "" if method == "auto" else f", {method}"
     return [
         Pair(f"RoIAlign forward, {size}", no_grad(our_forward), no_grad(their_forward), forward),
         Pair(f"RoIAlign forward and backward, {size}", our_both, their_both, both),

@@ -124,7 +124,7 @@ class Clock:
 
 
 def seconds_by_phase(step: Step, device: torch.device, rounds: int = 3) -> dict[str, float]:
-    """Median seconds of each phase of a step; their sum is a little more than the step takes unwatched."""
+    """Median seconds of each phase of a step; their sum is up to a sixth more than it takes unwatched."""
     clock = Clock(device)
     seen: list[dict[str, float]] = []
     with watched(rooms(step), clock):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -63,8 +64,9 @@ class Ratio:
     Attributes:
         name: which is compared with which.
         ours, theirs: names of the rows.
-        value: of the medians.
-        low, high: quartiles of the ratios of single rounds.
+        value: median of the ratios of single rounds, in which both stand beside each other in time: a
+            machine that slows down between rounds slows both.
+        low, high: quartiles of those.
     """
 
     name: str
@@ -141,11 +143,10 @@ class Report:
 
 
 def compare(name: str, ours: Row, theirs: Row) -> Ratio:
-    """The ratio of two rows, round by round for the spread."""
+    """The ratio of two rows, round by round."""
     rounds = tuple(b / a for a, b in zip(ours.times.rounds, theirs.times.rounds, strict=False))
     low, high = quartiles(rounds)
-    value = theirs.times.median / ours.times.median
-    return Ratio(name, ours.name, theirs.name, value, low, high)
+    return Ratio(name, ours.name, theirs.name, statistics.median(rounds), low, high)
 
 
 def ratios(rows: Sequence[Row], cuda: bool) -> list[Ratio]:

@@ -28,12 +28,14 @@ from frcnn.bench.syncs import count_syncs
 from frcnn.bench.turns import Times, take_turns
 from frcnn.bench.twins import lite0_config
 from frcnn.bench.workload import Contender, Format, Workload, contenders, without_bf16
+from frcnn.doctor import first_line
 from frcnn.model.compiled import check_compiler
 from frcnn.recipes import recipe
 
 TASKS = ("train", "infer", "ops")
 SECONDS = {"train": 50.0, "infer": 30.0}
-"""No round of a workload begins later, so that the whole takes minutes on two cores."""
+"""No round of a workload begins later unless their number is given, so that the whole takes minutes on two
+cores."""
 TRAIN_SIZE, INFER_SIZE, GPU_SIZE, QUICK_SIZE = (320, 426), (800, 1066), (800, 1344), (64, 96)
 Say = Callable[[str], None]
 
@@ -44,7 +46,7 @@ class Plan:
 
     Attributes:
         tasks: of ``TASKS``.
-        rounds: most rounds of a workload.
+        rounds: of every workload and operator; None: as many as its time allows.
         device: to run on.
         threads: on the CPU; 0: as torch chooses.
         size: (height, width) instead of the usual ones.
@@ -57,7 +59,7 @@ class Plan:
     """
 
     tasks: tuple[str, ...] = TASKS
-    rounds: int = 7
+    rounds: int | None = None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     threads: int = 0
     size: tuple[int, int] | None = None
@@ -117,6 +119,10 @@ def run(plan: Plan, say: Say) -> Report:
                     sections[task].append(workload_section(workload, plan, rates, not missing, say))
             except ValueError as error:
                 failures.append(str(error))
+            except (
+                NotImplementedError
+            ) as error:  # an operator that this device lacks, as in the backward pass
+                failures.append(f"{workload.title}: {first_line(error)}")
             release(plan.device)
     if failures and not any(sections.values()):
         raise ValueError(failures[0])

@@ -15,8 +15,8 @@ WARM_UP_SECONDS = 1.0
 WARM_UP_CALLS = 5
 LONG_CALL = 2.0
 """Seconds after which one call is warm-up enough."""
-LEAST_ROUNDS = 3
-"""Taken even where the time is up."""
+LEAST_ROUNDS, MOST_ROUNDS = 3, 7
+"""Where nobody says how many: as many as the time allows, within these."""
 
 
 @dataclass(frozen=True)
@@ -51,24 +51,24 @@ def quartiles(values: tuple[float, ...]) -> tuple[float, float]:
 
 
 def take_turns(
-    calls: Mapping[str, Callable[[], object]], device: torch.device, rounds: int, seconds: float
+    calls: Mapping[str, Callable[[], object]], device: torch.device, rounds: int | None, seconds: float
 ) -> dict[str, Times]:
     """Time every call once a round, after a warm-up.
 
     Args:
         calls: by name, in the order of the turns.
         device: waited for before and after each call.
-        rounds: at most so many.
-        seconds: no round begins after this much time, warm-up left out; ``LEAST_ROUNDS`` (or ``rounds``, if
-            less) are taken all the same.
+        rounds: so many, however long that takes; None: as many as the time allows, from ``LEAST_ROUNDS``
+            to ``MOST_ROUNDS``.
+        seconds: without ``rounds``, no further round begins after this much time, warm-up left out.
     """
     first = {name: warm_up(call, device) for name, call in calls.items()}
     taken: dict[str, list[float]] = {name: [] for name in calls}
     end = time.perf_counter() + seconds
     gc.freeze()  # what is there already need not be searched before every call
     try:
-        for done in range(rounds):
-            if done >= LEAST_ROUNDS and time.perf_counter() > end:
+        for done in range(MOST_ROUNDS if rounds is None else rounds):
+            if rounds is None and done >= LEAST_ROUNDS and time.perf_counter() > end:
                 break
             for name, call in calls.items():
                 gc.collect()

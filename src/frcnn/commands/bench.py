@@ -21,7 +21,6 @@ from frcnn.files import write_text
 from frcnn.recipes import recipe as named_recipe
 from frcnn.settings import with_settings
 
-ROUNDS = 7
 LEAST_SIDE = 32
 
 
@@ -46,7 +45,10 @@ def bench(
     task: Annotated[
         Task | None, typer.Argument(help="Default: train, infer and ops.", show_default=False)
     ] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="At most so many; fewer where time is up.")] = ROUNDS,
+    rounds: Annotated[
+        int | None,
+        typer.Option(min=1, help="Of each; default: 3 to 7, as the time allows.", show_default=False),
+    ] = None,
     size: Annotated[
         str | None, typer.Option(metavar="HxW", help="Picture size; default: 320x426, to infer 800x1066.")
     ] = None,
@@ -82,6 +84,12 @@ def bench(
     if settings:
         raise CommandError(f"--set {settings[0]} is for bench load; the other workloads are fixed", 2)
     chosen = parse_size(size)
+    if weights is not None and str(weights).startswith("torchvision:"):
+        raise CommandError(
+            f"--weights {weights}: bench puts the published file into torchvision's detector too; "
+            "download it and name the file",
+            2,
+        )
     for path, what in ((data, "folder"), (weights, "file")):
         if path is not None and not path.exists():
             raise CommandError(f"{path}: no such {what}; check the path", 2)
