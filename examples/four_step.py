@@ -20,6 +20,7 @@ from pathlib import Path
 import frcnn
 from frcnn.data.open import open_dataset
 from frcnn.data.proposals import write
+from frcnn.training.watch import TrainingStopped
 
 ALONE = ("detector=rpn", "proposals.pre_nms_test=12000", "proposals.post_nms_test=2000")
 """An RPN that is asked for as many proposals as the paper gives a second stage in training."""
@@ -111,11 +112,11 @@ def command(
     """The command line of a step."""
     words = ["frcnn", "train", str(data), "--out", str(out), "--name", f"step{number}"]
     words += [] if epochs is None else ["--epochs", str(epochs)]
+    words += [word for setting in settings for word in ("--set", setting)]  # before the step's own, which win
     for name, value in options.items():
         several = value if isinstance(value, tuple) else (value,)
         flag = "--set" if name == "settings" else "--" + name.replace("_", "-")
         words += [word for one in several for word in (flag, str(one))]
-    words += [word for setting in settings for word in ("--set", setting)]
     return shlex.join(words)
 
 
@@ -142,7 +143,11 @@ def main(arguments: list[str] | None = None) -> None:
         )
     except ValueError as error:
         parser.exit(2, f"four_step: {error}\n")
-    print(f"\n{model}: frcnn eval {model} {asked.data}")
+    except TrainingStopped as error:
+        parser.exit(1, f"four_step: {error}\n")
+    except KeyboardInterrupt:
+        parser.exit(130, "four_step: interrupted; finished steps are kept\n")
+    print(f"\n{model}: frcnn eval {model.parent} {asked.data}")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import frcnn
-from frcnn.cli import run
+from frcnn.cli import describe, run
 from frcnn.commands import setup
 from frcnn.commands.predict import find_pictures
 from frcnn.recipes import RECIPES
@@ -70,6 +70,34 @@ def one_sentence(capsys: pytest.CaptureFixture[str]) -> str:
     assert error.startswith("frcnn: ")
     assert len(error.splitlines()) == 1, error
     return error
+
+
+# ---- what the machine says
+
+
+@pytest.mark.parametrize(
+    ("error", "said", "code"),
+    [
+        (
+            FileExistsError(17, "File exists", "out"),
+            "out: a folder of this name is needed, and a file has",
+            2,
+        ),
+        (OSError(28, "No space left on device", "runs/a"), "runs/a: No space left on device; make room", 1),
+        (OSError(28, "No space left on device"), "a file: No space left on device; make room", 1),
+        (
+            OSError(5, "Input/output error", "a.jpg"),
+            "OSError: [Errno 5] Input/output error: 'a.jpg' (--deb",
+            1,
+        ),
+        (MemoryError(), "not enough memory; use a smaller --batch", 1),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "not enough memory; use a smaller", 1),
+        (RuntimeError("a fault of ours"), "RuntimeError: a fault of ours (--debug shows where)", 1),
+    ],
+)
+def test_errors_of_the_machine_are_sentences(error: Exception, said: str, code: int) -> None:
+    message, found = describe(error)
+    assert message.startswith(said) and found == code
 
 
 # ---- usage
@@ -189,7 +217,7 @@ def test_training_without_lightning(
     data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(setup.importlib.util, "find_spec", lambda name: None)
-    refused([str(data)], 'pip install "frcnn[train]"', capsys)
+    refused([str(data)], 'pip install ".[train]"', capsys)
 
 
 # ---- what training itself may end with
@@ -353,7 +381,9 @@ def test_predict_goes_on_after_a_broken_picture(
 ) -> None:
     (data / "p1.jpg").write_bytes(b"no picture")
     assert run(["predict", str(model), str(data), "--out", "found", "--score", "0"]) == 1
-    assert "1 of 5 pictures cannot be read: " in one_sentence(capsys)
+    said = capsys.readouterr().err.splitlines()
+    assert "frcnn: 1 of 5 pictures cannot be read; replace them or leave them out:" in said
+    assert "p1.jpg" in said[-1] and "Traceback" not in "".join(said)
     assert len(list(Path("found/pictures").iterdir())) == 4
 
 
@@ -575,6 +605,7 @@ def test_a_folder_without_a_model(data: Path, capsys: pytest.CaptureFixture[str]
         (["infer", "--weights", "nowhere.pth"], "nowhere.pth: no such file"),
         (["ops", "--device", "abacus"], "abacus"),
         (["infer", "--size", "400000x400000"], "GB of memory"),
+        (["infer", "--weights", "torchvision:fasterrcnn_resnet50_fpn"], "download it and name the file"),
     ],
 )
 def test_bad_input_of_bench(words: list[str], hint: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -583,7 +614,7 @@ def test_bad_input_of_bench(words: list[str], hint: str, capsys: pytest.CaptureF
 
 
 def test_bench_of_the_operators(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["bench", "ops", "--quick", "--rounds", "1", "--json", "-"]) == 0
+    assert run(["bench", "ops", "--quick", "--device", "cpu", "--rounds", "1", "--json", "-"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["train"] == found["infer"] == "not measured"
     assert found["versions"]["frcnn"] == frcnn.__version__

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
 
 import pytest
 
-from frcnn.files import printable, write_bytes, write_text
+from frcnn.files import printable, write_atomic, write_bytes, write_text
 
 
 def test_empty_new_and_replaced(tmp_path: Path) -> None:
@@ -39,3 +40,13 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(
     with pytest.raises(KeyboardInterrupt):
         write_text(target, "new")
     assert target.read_text() == "old" and list(tmp_path.iterdir()) == [target]
+
+
+def test_a_full_disk_names_the_file(tmp_path: Path) -> None:
+    def full(_: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError) as found:
+        write_atomic(tmp_path / "a.txt", full)
+    assert (found.value.errno, found.value.filename) == (errno.ENOSPC, str(tmp_path / "a.txt"))
+    assert not list(tmp_path.iterdir())

@@ -7,6 +7,7 @@ Nothing here imports torch, so that ``--help`` answers at once.
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
@@ -122,13 +123,23 @@ def describe(error: Exception) -> tuple[str, int]:
         return str(error), USAGE
     if isinstance(error, FileNotFoundError | NotADirectoryError | PermissionError | IsADirectoryError):
         return f"{error.filename}: {error.strerror}; check the path", USAGE
+    if isinstance(error, FileExistsError) and error.filename:
+        return f"{error.filename}: a folder of this name is needed, and a file has it; name another", USAGE
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = error.filename or "a file"
+        return f"{where}: {error.strerror}; make room, or name a place elsewhere", FAILED
     missing = error.name if isinstance(error, ModuleNotFoundError) else None
     if missing and missing.partition(".")[0] != "frcnn":
-        return f'the package {missing} is not installed; run: pip install "frcnn[train]"', USAGE
+        return (
+            f'the package {missing} is not installed; run, in the folder of frcnn: pip install ".[train]"',
+            USAGE,
+        )
     if type(error).__name__ == "OutOfMemoryError":
         return (
             "the device has not enough memory; use a smaller --batch, a smaller --min-size, or --device cpu"
         ), FAILED
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):  # torch's on a CPU
+        return "not enough memory; use a smaller --batch, a smaller --min-size, or larger memory", FAILED
     if type(error).__name__ == "TrainingStopped":
         return str(error), FAILED
     return f"{type(error).__name__}: {error} (--debug shows where)", FAILED

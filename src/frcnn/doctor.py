@@ -82,13 +82,15 @@ def examine() -> Health:
         import torchvision.ops
     except (ImportError, RuntimeError, OSError) as error:
         sentence = (
-            f"torch and torchvision cannot be used ({_first_line(error)}); run: {_repair(versions['torch'])}"
+            f"torch and torchvision cannot be used ({first_line(error)}); run: {_repair(versions['torch'])}"
         )
         return Health(system, versions, (), (*problems, sentence))
     system["torch.compile"] = ", ".join(_compiling(name) for name, _ in _devices())
     system["cuda"] = str(torch.version.cuda or "not in this build")
     versions["lightning"] += (
-        "" if versions["lightning"] != "not installed" else ' (training: pip install "frcnn[train]")'
+        ""
+        if versions["lightning"] != "not installed"
+        else ' (training: pip install ".[train]" in the folder of frcnn)'
     )
     assert torchvision.ops is not None
     devices = tuple(_try_device(name, label) for name, label in _devices())
@@ -173,7 +175,7 @@ def _try_device(device: str, name: str) -> DeviceReport:
             test(device)
             outcome[label] = "ok"
         except Exception as error:  # whatever a driver or a build may throw is the finding
-            outcome[label] = f"{type(error).__name__}: {_first_line(error)}"
+            outcome[label] = f"{type(error).__name__}: {first_line(error)}"
     return DeviceReport(device, name, outcome)
 
 
@@ -230,5 +232,6 @@ def _compare_roi_align(device: str, gradient: bool) -> None:
         raise RuntimeError(f"differs from torchvision's by {difference:.2g}")
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """Of its message: torch writes pages; without a message, its kind."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -328,7 +328,8 @@ class Detector:
         return self._batch([read_picture(picture, how, least) for picture in pictures])
 
     def _batch(self, pictures: Sequence[Seen]) -> ImageBatch:
-        self.model.eval()  # dropout and batch norm; the path itself depends on arguments only
+        if any(module.training for module in self.model.modules()):  # else kept weights would be made anew
+            self.model.eval()  # dropout and batch norm; the path itself depends on arguments only
         spec = self.config.preprocess
         pixels = [resize_image(p.pixels, spec, target_size(*p.size, spec)) for p in pictures]
         return pad_batch(pixels, [p.size for p in pictures], spec).to(self.device)

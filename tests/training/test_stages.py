@@ -159,7 +159,15 @@ def test_what_a_run_held_fast_is_not_passed_on_with_its_weights(
 
 def test_random_weights_that_are_frozen_are_noted(voc: Path, tmp_path: Path) -> None:
     result = run(voc, tmp_path, tiny_config(epochs=1, freeze=("backbone",)), val="none")
-    assert "frozen with random weights" in (result.folder / "notes.txt").read_text()
+    notes = (result.folder / "notes.txt").read_text()
+    assert "frozen with random weights" in notes and "starts from random weights" not in notes
+
+
+def test_random_weights_are_noted(voc: Path, tmp_path: Path, model: Path) -> None:
+    new = run(voc, tmp_path, tiny_config(epochs=1), val="none")
+    assert "the backbone starts from random weights" in (new.folder / "notes.txt").read_text()
+    begun = run(voc, tmp_path, tiny_config(epochs=1), val="none", weights=model)
+    assert "random weights" not in (begun.folder / "notes.txt").read_text()
 
 
 # Weights of one stage
@@ -441,6 +449,13 @@ def test_proposals_that_cannot_be_used_cost_nothing(voc: Path, tmp_path: Path) -
     with pytest.raises(StateError, match="no run to resume"):
         run(voc, runs, resume=tmp_path, rpn_weights=file)
     assert not runs.exists()
+
+
+def test_a_file_that_is_no_state_is_named(tmp_path: Path, model: Path) -> None:
+    for content in (b"", b"no state", model.read_bytes()):
+        (tmp_path / "other.ckpt").write_bytes(content)
+        with pytest.raises(StateError, match="cannot be read as the state of a run; give the folder"):
+            load_state(tmp_path / "other.ckpt")
 
 
 def test_a_resumed_run_takes_no_rpn(voc: Path, tmp_path: Path, model: Path) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Callable
+from multiprocessing import get_start_method
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +14,7 @@ from PIL import Image
 from tiny import PICTURES, tiny_config, write_voc
 
 from frcnn.config import Config
+from frcnn.data.feed.examples import Examples
 from frcnn.data.open import open_dataset
 from frcnn.data.sample import DataError
 from frcnn.evaluation.run import evaluate
@@ -44,6 +48,36 @@ def damaged(root: Path, *names: str) -> Path:
         content[400:3000] = b"\xff" * 2600
         path.write_bytes(content)
     return root
+
+
+def lose(*_: object) -> None:
+    os._exit(1)
+
+
+def fail(*_: object) -> None:
+    raise RuntimeError("a fault of ours")
+
+
+@pytest.mark.skipif(get_start_method() != "fork", reason="the patch reaches forked processes only")
+@pytest.mark.parametrize(
+    ("fault", "kind", "said"),
+    [
+        (lose, TrainingStopped, "a loader process ended unexpectedly, .*data.workers=0"),
+        (fail, RuntimeError, "Caught RuntimeError in DataLoader worker process 0.*a fault of ours"),
+    ],
+)
+def test_a_lost_loader_process_is_told_from_a_fault_in_it(
+    fault: Callable[..., None],
+    kind: type[Exception],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data = write_voc(tmp_path / "voc", {"train": PICTURES, "val": PICTURES[1:4]})
+    monkeypatch.setattr(Examples, "__getitem__", fault)
+    with pytest.raises(kind, match=f"(?s){said}") as found:
+        run(data, tmp_path / "runs", config("data.workers=1"), val="none")
+    assert type(found.value) is kind
 
 
 def test_few_pictures_are_decoded_before_the_first_step(tmp_path: Path) -> None:

@@ -76,6 +76,18 @@ def test_scaled_gradients_may_overflow() -> None:
     watch.look()
 
 
+def test_scaled_gradients_that_overflowed_are_not_blamed() -> None:
+    """An fp16 scaler's first steps overflow; the step whose loss is not finite comes later."""
+    reports: list[dict[str, Any]] = []
+    watch = gpu_watch(reports)
+    for step in range(1, 6):
+        watch.losses(losses(float("nan") if step == 4 else 1.0), seen(step))
+        watch.gradient(torch.tensor(float("inf") if step == 1 else 2.0), scaled=True)
+    with pytest.raises(TrainingStopped, match=r"step 4 .*4\.jpg"):
+        watch.look()
+    assert reports[0]["step"] == 4
+
+
 def test_gpu_reports_the_first_bad_step_later() -> None:
     reports: list[dict[str, Any]] = []
     watch = gpu_watch(reports)

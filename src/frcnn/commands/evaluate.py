@@ -92,10 +92,12 @@ def evaluate(
         )
     if detector.model.compiled is not None:
         print(detector.model.compiled.summary(), file=sys.stderr)
-    if out is not None:
-        write_text(out / "evaluation.json", report.to_json() + "\n")
-        write_text(out / "classes.csv", report.to_csv())
-    typer.echo(report.to_json() if as_json else report.format(color=sys.stdout.isatty()))
+    try:  # what took so long is on the screen where it cannot be written, and the other way round
+        typer.echo(report.to_json() if as_json else report.format(color=sys.stdout.isatty()))
+    finally:
+        if out is not None:
+            write_text(out / "evaluation.json", report.to_json() + "\n")
+            write_text(out / "classes.csv", report.to_csv())
 
 
 def data_settings(settings: Sequence[str]) -> list[str]:

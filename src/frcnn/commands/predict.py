@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from frcnn.results import Result
 
 
-SHOWN = 5
 USUAL_SCORE = 0.5
 """Of models without stored thresholds: every weak detection would be shown otherwise."""
 
@@ -182,10 +181,8 @@ def write_proposals(
 
 def _refuse_unreadable(unreadable: Sequence[str], pictures: int) -> None:
     if unreadable:
-        more = f" and {len(unreadable) - SHOWN} more" if len(unreadable) > SHOWN else ""
-        sentence = f"{len(unreadable)} of {pictures} pictures cannot be read: "
-        sentence += "; ".join(unreadable[:SHOWN]) + more
-        raise CommandError(sentence, 1 if pictures > len(unreadable) else 2)
+        sentence = f"{len(unreadable)} of {pictures} pictures cannot be read; replace them or leave them out:"
+        raise CommandError("\n  ".join([sentence, *unreadable]), 1 if pictures > len(unreadable) else 2)
 
 
 def find_pictures(inputs: Sequence[str], out: Path | None = None) -> list[Path]:

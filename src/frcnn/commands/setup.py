@@ -29,7 +29,9 @@ def require_training() -> None:
         CommandError: with the line that installs it.
     """
     if importlib.util.find_spec("lightning") is None:
-        raise CommandError('training needs Lightning; install it with: pip install "frcnn[train]"', 2)
+        raise CommandError(
+            'training needs Lightning; install it in the folder of frcnn with: pip install ".[train]"', 2
+        )
 
 
 def model_file(path: Path) -> Path:

@@ -59,10 +59,15 @@ def fit(
             raise TrainingStopped(_out_of_memory(module)) from error
         except ProcessRaisedException as error:
             raise _from_rank(error) from None
-        except RuntimeError:
+        except RuntimeError as error:
             if interrupt.asked:  # a loader process died of the same signal
                 raise KeyboardInterrupt from None
-            raise
+            if not str(error).startswith("DataLoader worker (pid"):  # else raised in one that is alive
+                raise
+            raise TrainingStopped(
+                "a loader process ended unexpectedly, most often because the memory was full; use --set "
+                f"data.workers=0, or fewer than there were, with --resume {keeper.folder.path}"
+            ) from error
     return module
 
 

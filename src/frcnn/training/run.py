@@ -107,7 +107,9 @@ def train(
     try:
         import lightning.pytorch as _  # noqa: F401
     except ModuleNotFoundError as error:
-        raise ValueError(f"training needs {error.name}: pip install 'frcnn[train]'") from None
+        raise ValueError(
+            f"training needs {error.name}: pip install '.[train]' in the folder of frcnn"
+        ) from None
     with Journal(options.progress) as journal:
         prepared = _prepare(data, recipe, options, journal)
         loaders = make_loaders(prepared.data.train, prepared.data.val, prepared.config)

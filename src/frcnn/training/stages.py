@@ -97,4 +97,9 @@ def stage_notes(config: Config, train: Dataset, options: TrainOptions) -> list[s
             f"only train.parameters={config.train.parameters} is trained, on random weights; "
             "give --weights or --backbone-weights"
         )
+    if fresh and "backbone" not in config.train.freeze and config.train.parameters == "all":
+        notes.append(
+            "the backbone starts from random weights and needs long schedules; give --backbone-weights (a "
+            "classifier's, of torchvision or timm) or --weights (a detector's) where there are some"
+        )
     return notes

@@ -9,7 +9,6 @@ variation of a picture from (seed, epoch, position). The file holds tensors and 
 from __future__ import annotations
 
 import hashlib
-import pickle
 import random
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -98,8 +97,15 @@ def load_state(run: str | Path) -> TrainState:
         raise StateError(f"{run}: no run to resume; give the folder of a run that holds last.ckpt")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        raise StateError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from None
+    except OSError as error:
+        raise StateError(f"{path}: cannot be read ({error.strerror or error}); check the path") from None
+    except Exception as error:  # whatever torch makes of other bytes; its advice is to trust them
+        if isinstance(error, MemoryError) or "allocate memory" in str(error):
+            raise
+        raise StateError(
+            f"{path}: cannot be read as the state of a run; give the folder of the run, or its last.ckpt, or "
+            "begin a new run from a model file with --weights"
+        ) from None
     if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
         raise StateError(f"{path}: not a state of this version of frcnn; train anew, starting with --weights")
     names = {f.name for f in fields(TrainState)}

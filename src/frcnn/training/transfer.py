@@ -57,7 +57,8 @@ def start_from(network: Network, classes: Sequence[str], path: str | Path) -> st
         more = f" and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
         raise CheckpointError(
             f"{path}: does not fit recipe {network.config.recipe!r} (it was made with "
-            f"{stored.config.recipe!r}): {'; '.join(problems[:SHOWN])}{more}"
+            f"{stored.config.recipe!r}): {'; '.join(problems[:SHOWN])}{more}; leave out --recipe and what "
+            "else changes the network, or begin with its backbone alone (--backbone-weights)"
         )
     network.load_state_dict(state | rows)
     whole = len(wanted) - len(rows)
@@ -104,7 +105,8 @@ def take_rpn(network: Network, path: str | Path) -> str:
         more = f" and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
         raise CheckpointError(
             f"{path}: its RPN (recipe {theirs.recipe!r}) does not fit recipe {mine.recipe!r}: "
-            f"{'; '.join(problems[:SHOWN])}{more}"
+            f"{'; '.join(problems[:SHOWN])}{more}; use a recipe with the same pyramid and anchors, or leave "
+            "out --rpn-weights"
         )
     network.load_state_dict(state, strict=False)
     return f"rpn: {len(state)}/{len(wanted)} tensors loaded from {path}"

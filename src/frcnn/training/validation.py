@@ -86,6 +86,8 @@ class Collector:
         """Take the losses and detections of a batch of N pictures."""
         found, losses = output.detections, output.losses
         assert found is not None and losses is not None
+        home = summed_on(found.scores.device)
+        found, losses = found.to(home), losses.to(home)
         windows = batch.windows or (None,) * len(batch)
         known = [(i, *(w or (0, 0, 0, 0))) for i, w in zip(batch.image_ids, windows, strict=True)]
         places = torch.tensor(known, dtype=torch.float64)  # (N, 5)
@@ -106,6 +108,7 @@ class Collector:
 
     def tensors(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """This rank's detections (n, 11) and sums (P + 3,), float64; the collector is empty afterwards."""
+        device = summed_on(device)
         rows = torch.zeros(0, COLUMNS, dtype=torch.float64, device=device)
         sums = torch.zeros(len(self._names) + EXTRA_SUMS, dtype=torch.float64, device=device)
         if self._rows:
@@ -116,6 +119,11 @@ class Collector:
         for kept in (self._ids, self._rows, self._valid, self._losses):
             kept.clear()
         return rows, sums
+
+
+def summed_on(device: torch.device) -> torch.device:
+    """Where float64 numbers from a device are kept: there, or on the host where it has none (MPS)."""
+    return torch.device("cpu") if device.type == "mps" else device
 
 
 def gather_rows(rows: Tensor) -> Tensor:

@@ -61,12 +61,14 @@ class LossWatch:
         self.trained = self.names if trained is None else tuple(trained)
         self.interval = INTERVAL if device.type == "cuda" else 1
         self._report = report
-        self.sums = torch.zeros(len(self.names) + 1, device=device, dtype=torch.float64)
-        self.counts = torch.zeros(len(COUNTS), device=device, dtype=torch.float64)
+        exact = torch.float32 if device.type == "mps" else torch.float64  # which it does not have
+        self.sums = torch.zeros(len(self.names) + 1, device=device, dtype=exact)
+        self.counts = torch.zeros(len(COUNTS), device=device, dtype=exact)
         self.bad = torch.zeros((), device=device)
         # (T, P + 1): the losses and the norm of the gradient, for every step since the last look
         self._rows = torch.zeros(self.interval, len(self.names) + 1, device=device)
         self._seen: list[Seen] = []
+        self._scaled = False
 
     def losses(self, losses: LossRecord, seen: Seen, counts: RoiCounts | None = None) -> None:
         """Take the losses of a batch before its backward pass.
@@ -98,6 +100,7 @@ class LossWatch:
         Raises:
             TrainingStopped: on a CPU, when it is not finite.
         """
+        self._scaled = scaled
         self._rows[len(self._seen) - 1, -1] = norm.detach()
         if not scaled:
             self.bad.logical_or_(~norm.isfinite())
@@ -117,7 +120,8 @@ class LossWatch:
         if not bool(self.bad):
             return
         rows = self._rows[: len(self._seen)].cpu()
-        broken = (~rows.isfinite()).any(1).nonzero()
+        judged = rows[:, :-1] if self._scaled else rows  # scaled gradients may overflow
+        broken = (~judged.isfinite()).any(1).nonzero()
         index = int(broken[0]) if len(broken) else len(rows) - 1
         content = _describe(self._seen[index], rows[index], self.names)
         self._report(content)

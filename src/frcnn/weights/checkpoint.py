@@ -117,7 +117,8 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         ) from None
     if header is None:
         raise CheckpointError(
-            f"{path}: safetensors without frcnn's metadata; it was not written by this library"
+            f"{path}: safetensors without frcnn's metadata, not written by this library; a classifier's "
+            "weights start a backbone with --backbone-weights"
         )
     meta = _metadata(path, header)
     thresholds = meta.get("thresholds")

@@ -91,6 +91,7 @@ def load_stage(model: Network, path: str | Path) -> int:
             f"{path}: its backbone and pyramid (recipe {stored.config.recipe!r}) do not fit recipe "
             f"{model.config.recipe!r}: "
             + "; ".join(f"{len(names)} {text} ({', '.join(names[:3])})" for text, names in texts if names)
+            + "; use that recipe, or other weights"
         )
     model.load_state_dict({k: v for k, v in state.items() if k in wanted}, strict=False)
     return len(state)
@@ -131,7 +132,8 @@ def load_backbone(backbone: Backbone, state: Mapping[str, Tensor], source: str) 
     if missing or wrong:
         raise CheckpointError(
             f"{source}: does not fit the backbone: {len(missing)} of {len(wanted)} tensors are missing "
-            f"({', '.join(missing[:3])}), {len(wrong)} have another shape ({'; '.join(wrong[:3])})"
+            f"({', '.join(missing[:3])}), {len(wrong)} have another shape ({'; '.join(wrong[:3])}); "
+            "give weights of the network that backbone.name says"
         )
     backbone.net.load_state_dict({k: v for k, v in found.items() if v is not None}, strict=False)
     return sum(v is not None for v in found.values())
