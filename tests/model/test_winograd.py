@@ -13,7 +13,7 @@ from frcnn.config import BackboneConfig
 from frcnn.model import winograd
 from frcnn.model.backbones import Backbone
 from frcnn.model.fused import NONE, RELU
-from frcnn.model.winograd import Conv3x3, convolve, learnt, suits, transform
+from frcnn.model.winograd import Conv3x3, Kernel, convolve, kernel_for, learnt, suits, transform
 
 SIZES = [(1, 1, 1), (1, 4, 4), (1, 6, 9), (2, 5, 13), (3, 7, 7), (1, 41, 67)]
 """Pictures, height, width: of one tile, of whole tiles, and with a rest."""
@@ -27,6 +27,10 @@ def channels_last(x: Tensor) -> Tensor:
     return x.to(memory_format=torch.channels_last)
 
 
+def kernel(weight: Tensor, x: Tensor) -> Kernel:
+    return kernel_for(transform(weight), x.shape)
+
+
 def test_the_transforms_are_exact() -> None:
     """Of one tile, in fp64, by the definition of a convolution."""
     outputs, kernel, pixels = winograd._matrices()
@@ -37,36 +41,39 @@ def test_the_transforms_are_exact() -> None:
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("chunk", [1, 1 << 16])
+@pytest.mark.parametrize("piece", [1, 7, 128])
 def test_equal_to_a_plain_convolution(
-    size: tuple[int, int, int], chunk: int, monkeypatch: pytest.MonkeyPatch
+    size: tuple[int, int, int], piece: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(winograd, "CHUNK", chunk)
+    monkeypatch.setattr(winograd, "PIECE", piece)
     n, height, width = size
     x, weight, shift = made(n, 20, height, width), made(24, 20, 3, 3, seed=1) / 13, made(24, seed=2)
     expected = F.conv2d(x.double(), weight.double(), shift.double(), padding=1)
     for pixels in (x, channels_last(x)):
-        found = convolve(pixels, transform(weight), shift)
+        found = convolve(pixels, kernel(weight, pixels), shift)
         assert found.shape == expected.shape and found.dtype == torch.float32
         assert found.is_contiguous(memory_format=torch.channels_last)
         assert (found - expected).abs().max() < 1e-5
-    bare = convolve(x, transform(weight), None)
+    bare = convolve(x, kernel(weight, x), None)
     assert (bare + shift[:, None, None] - expected).abs().max() < 1e-5
 
 
 def test_activations() -> None:
     x, weight = 9 * made(1, 8, 6, 6), made(8, 8, 3, 3, seed=1)
-    plain = convolve(x, transform(weight), None, NONE)
-    assert torch.equal(convolve(x, transform(weight), None, ("relu", ())), plain.relu())
-    assert torch.equal(convolve(x, transform(weight), None, ("hardtanh", (0.0, 6.0))), plain.clamp(0, 6))
+    plain = convolve(x, kernel(weight, x), None, NONE)
+    assert torch.equal(convolve(x, kernel(weight, x), None, ("relu", ())), plain.relu())
+    assert torch.equal(convolve(x, kernel(weight, x), None, ("hardtanh", (0.0, 6.0))), plain.clamp(0, 6))
 
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize("least", [0, 1000])
 def test_gradients_are_those_of_a_plain_convolution(
-    size: tuple[int, int, int], biased: bool, monkeypatch: pytest.MonkeyPatch
+    size: tuple[int, int, int], biased: bool, least: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(winograd, "CHUNK", 400)
+    monkeypatch.setattr(winograd, "PIECE", 12)
+    monkeypatch.setattr(winograd, "LEARNT_CHANNELS", least)
+    monkeypatch.setattr(winograd, "LEARNT_TILES", least)
     n, height, width = size
     given = made(n, 12, height, width), made(10, 12, 3, 3, seed=1) / 10, made(10, seed=2)
     towards = made(n, 10, height, width, seed=3)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from frcnn.config import RoiConfig
+from frcnn.model.products import Linear
 from frcnn.model.winograd import Conv3x3
 
 
@@ -22,8 +23,8 @@ class TwoFc(nn.Module):
     def __init__(self, in_features: int, width: int, dropout: float) -> None:
         """Build for flattened features."""
         super().__init__()
-        self.fc6 = nn.Linear(in_features, width)
-        self.fc7 = nn.Linear(width, width)
+        self.fc6 = Linear(in_features, width)
+        self.fc7 = Linear(width, width)
         self.dropout = nn.Dropout(dropout)
         self.relu = nn.ReLU(inplace=True)
         self.out_features = width
@@ -47,7 +48,7 @@ class ConvFc(nn.Module):
             nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
             layers += [conv, nn.BatchNorm2d(256), nn.ReLU(inplace=True)]
         self.convs = nn.Sequential(*layers)
-        self.fc = nn.Linear((256 if convs else in_channels) * size * size, width)
+        self.fc = Linear((256 if convs else in_channels) * size * size, width)
         self.relu = nn.ReLU(inplace=True)
         self.out_features = width
 
@@ -93,13 +94,13 @@ class BoxHead(nn.Module):
         else:
             self.trunk = TwoFc(in_channels * size * size, config.hidden, config.dropout)
         self.box_classes = {"per_class": num_classes, "agnostic": 1, "none": 0}[config.box_regression]
-        self.classes = nn.Linear(self.trunk.out_features, num_classes + 1)
+        self.classes = Linear(self.trunk.out_features, num_classes + 1)
         # Fast R-CNN, section 2.3: N(0, 0.01) for classes, N(0, 0.001) for boxes
         nn.init.normal_(self.classes.weight, std=0.01)
         nn.init.zeros_(self.classes.bias)
-        self.deltas: nn.Linear | None = None
+        self.deltas: Linear | None = None
         if self.box_classes:
-            self.deltas = nn.Linear(self.trunk.out_features, self.box_classes * 4)
+            self.deltas = Linear(self.trunk.out_features, self.box_classes * 4)
             nn.init.normal_(self.deltas.weight, std=0.01 if config.head == "vgg" else 0.001)
             nn.init.zeros_(self.deltas.bias)
 

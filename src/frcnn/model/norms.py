@@ -28,6 +28,8 @@ from frcnn.model.depthwise import depthwise
 from frcnn.model.fused import NONE, FusedActivation, activation, computed_in, convolve, fuses, pack
 
 PROBE = 64
+Weight = Tensor | winograd.Kernel
+"""As it is, packed, or transformed."""
 
 
 class FrozenNorm(nn.Module):
@@ -90,7 +92,7 @@ class FoldedConv(nn.Module):
         channels = {source.in_channels, source.out_channels}
         self.depthwise = channels == {source.groups}
         self.norms = (norm,)  # in a tuple, so that its buffers are not registered twice
-        self._kept: tuple[tuple[object, ...], list[Tensor], Tensor, Tensor] | None = None
+        self._kept: tuple[tuple[object, ...], list[Tensor], Weight, Tensor] | None = None
         self.act = activation(norm.act) or NONE
         norm.folded, norm.fused = True, activation(norm.act) is not None
 
@@ -111,12 +113,12 @@ class FoldedConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, H, W) -> (N, C', H', W'), convolved and normalised."""
         if self.depthwise and x.device.type == "cpu" and torch.is_grad_enabled():
-            x = x.to(computed_in(x))
-            return depthwise(x, *self._folded(x), self.stride, self._sides(x), self.dilation)
+            x, self._kept = x.to(computed_in(x)), None
+            return depthwise(x, *self._fold(), self.stride, self._sides(x), self.dilation)
         if self.same:
             x = pad_same(x, list(self.weight.shape[-2:]), list(self.stride), list(self.dilation))
         weight, shift = self._folded(x)
-        if weight.ndim == 3:
+        if isinstance(weight, winograd.Kernel):
             return winograd.convolve(x, weight, shift, self.act if fuses(x) else NONE)
         if weight.is_mkldnn:
             return convolve(x.to(shift.dtype), weight, shift, self._geometry(), self.groups, self.act)
@@ -125,7 +127,7 @@ class FoldedConv(nn.Module):
             return winograd.learnt(x, weight, shift)
         return F.conv2d(x, weight, shift, self.stride, padding, self.dilation, self.groups)
 
-    def _folded(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def _folded(self, x: Tensor) -> tuple[Weight, Tensor]:
         """Weight and shift (C',), packed where ``x`` is on the fused way, kept while nothing changes."""
         if torch.is_grad_enabled() or torch.compiler.is_compiling():
             self._kept = None
@@ -145,7 +147,7 @@ class FoldedConv(nn.Module):
             self._kept = kept = (state, held, *self._pack(x, *self._fold()))
         return kept[2:]
 
-    def _pack(self, x: Tensor, weight: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
+    def _pack(self, x: Tensor, weight: Tensor, shift: Tensor) -> tuple[Weight, Tensor]:
         """Both in the format to compute in, transformed where that is quick; packed where ``fuses``, as the
         activation is left out then.
         """
@@ -153,8 +155,8 @@ class FoldedConv(nn.Module):
         if low is not None:
             weight, shift = weight.to(low), shift.to(low)
         if low is None and self._quick(x, weight):
-            weight = winograd.transform(weight)
-        elif weight.dtype == computed_in(x) and fuses(x, weight.dtype):
+            return winograd.kernel_for(winograd.transform(weight), x.shape), shift
+        if weight.dtype == computed_in(x) and fuses(x, weight.dtype):
             weight = pack(weight, self._geometry(), self.groups, x.shape)
         return weight, shift
 

@@ -70,7 +70,8 @@ def _forward(map: Tensor, layers: Layers, transformed: Tensor | None = None) -> 
     elif transformed is None:
         hidden = winograd.learnt(map, layers.hidden, layers.hidden_shift)
     else:
-        hidden = winograd.convolve(map, transformed, layers.hidden_shift)
+        kernel = winograd.kernel_for(transformed, map.shape)
+        hidden = winograd.convolve(map, kernel, layers.hidden_shift)
     hidden.relu_()
     return hidden, F.conv2d(hidden, layers.output, layers.output_shift)
 

@@ -3,28 +3,30 @@
 Winograd's minimal filtering F(4x4, 3x3) (Lavin and Gray 2016, section 4.1): a tile of 6x6 pixels and the 3x3
 kernel are transformed, multiplied point by point, and transformed back to 4x4 outputs. Summed over channels
 the multiplications are 36 matrix products, which take 36 / (16 * 9) of the operations. The transforms are two
-more products with small constant matrices, made for a strip of the map at a time, so that it stays in the
+more products with small constant matrices, made for a piece of the map at a time, so that it stays in the
 cache. The gradients are made in the same way: towards the input it is the convolution with the turned kernel,
 and the kernel's is the sum over tiles of the transformed pixels times the transformed gradient.
 
 What the transforms cost in accuracy depends on the points (``POINTS``); with these the largest error is less
 than twice that of a plain convolution in fp32. In bf16 it would be larger than bf16's own.
 
-Letters: N images, H, W a map's size, C and C' channels, T tiles of a strip, h, w rows and columns of tiles.
+Letters: N images, H, W a map's size, C and C' channels, T tiles of a piece, h, w rows and columns of tiles.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any, Self
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Self, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from frcnn.model import fused
+from frcnn.model import fused, products
 from frcnn.model.fused import NONE, Activation, computed_in, fuses, pack
 
+Made = TypeVar("Made")
 POINTS = (0.0, 1.0, -1.0, 0.5, -2.0)
 """Where the polynomials are evaluated, beside infinity. With 256 channels the largest error is 1.5e-5 of
 values up to 6.6; with 0, 1, -1, 2, -2 it is 5.3e-5 (a plain convolution: 0.9e-5)."""
@@ -33,10 +35,17 @@ GEOMETRY = ((1, 1), (1, 1), (1, 1))
 """Padding, stride and dilation of a ``Conv3x3``."""
 KEPT = 16
 """Weights a convolution keeps for detection, each for another size of map."""
+KEPT_KERNELS = 4
+"""Transformed ones among them, which are larger: 9 MB with 256 channels. An RPN's levels are four or five."""
 CHANNELS, SIDE = 128, 16
 """Of the smallest convolution; in smaller ones the transforms take as long as they save."""
-CHUNK = 1 << 16
-"""Tiles of a strip times channels: 9 MB in each stage."""
+LEARNT_CHANNELS, LEARNT_TILES = 256, 256
+"""Of the smallest convolution whose kernel's gradient is made so, too: its products are MKL's."""
+PIECE = 128
+"""Tiles of a piece: with 256 channels 5 MB in each stage. Many fewer and the products are slow, twice as many
+and they leave the cache."""
+ONES = TILE + 1
+"""The point (1, 1), whose powers are all 1: what is added there comes back in every output."""
 
 
 def _matrices() -> tuple[Tensor, Tensor, Tensor]:
@@ -74,6 +83,8 @@ BACK = torch.kron(_OUTPUTS, _OUTPUTS).float()
 """(16, 36)"""
 FORTH = torch.kron(_PIXELS, _PIXELS).float()
 """(36, 36)"""
+KERNELS = torch.kron(_KERNEL, _KERNEL).float()
+"""(36, 9)"""
 
 
 def suits(
@@ -101,54 +112,99 @@ def suits(
     return 4 * tiles >= max(weight.shape[:2])
 
 
+@dataclass(frozen=True)
+class Piece:
+    """How much of a map is made at a time: ``rows`` and ``columns`` of tiles, of all pictures."""
+
+    rows: int
+    columns: int
+    tiles: int
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A transformed kernel, in the order that is quick for pieces of ``tiles``."""
+
+    packed: Tensor
+    channels: int
+    """C', of the output."""
+    piece: Piece
+
+
+def piece_of(size: Sequence[int]) -> Piece:
+    """The piece for maps (N, C, H, W) of this ``size``: all columns, unless these are too many already."""
+    n, h, w = size[0], -(-size[2] // OUT), -(-size[3] // OUT)
+    columns = w if n * w <= 2 * PIECE else max(PIECE // n, 1)
+    rows = min(max(round(PIECE / max(n * columns, 1)), 1), h)
+    return Piece(rows, columns, n * rows * columns)
+
+
 def transform(weight: Tensor) -> Tensor:
-    """Weights (C', C, 3, 3) -> (36, C, C'), four times as large."""
-    kernel = _KERNEL.to(weight.dtype)
-    rows = torch.einsum("ai,ocij->aocj", kernel, weight)
-    return torch.einsum("aocj,bj->abco", rows, kernel).flatten(0, 1).contiguous()
+    """Weights (C', C, 3, 3) -> (36, C', C), four times as large."""
+    out, channels = weight.shape[:2]
+    return (KERNELS.to(weight.dtype) @ weight.reshape(-1, KERNEL * KERNEL).T).view(-1, out, channels)
 
 
-def convolve(x: Tensor, transformed: Tensor, shift: Tensor | None, act: Activation = NONE) -> Tensor:
+def kernel_for(transformed: Tensor, size: Sequence[int]) -> Kernel:
+    """What ``transform`` made, laid out for maps (N, C, H, W) of this ``size``."""
+    piece = piece_of(size)
+    return Kernel(products.pack(transformed, piece.tiles), transformed.shape[1], piece)
+
+
+def convolve(x: Tensor, kernel: Kernel, shift: Tensor | None, act: Activation = NONE) -> Tensor:
     """Map (N, C, H, W) -> (N, C', H, W), channels last: zeros around, plus ``shift`` (C',), activated.
 
     Args:
         x: float32.
-        transformed: (36, C, C') of ``transform``.
+        kernel: of ``kernel_for`` maps of this size.
         shift: added; None: nothing.
         act: as ``fused.activation`` says.
     """
-    n, c, height, width = x.shape
+    (n, _, height, width), made = x.shape, kernel.channels
     h, w = -(-height // OUT), -(-width // OUT)
-    made, channels_last = transformed.shape[2], torch.channels_last
-    whole = torch.empty(n, made, OUT * h, OUT * w, dtype=x.dtype, memory_format=channels_last)
+    whole = torch.empty(n, made, OUT * h, OUT * w, dtype=x.dtype, memory_format=torch.channels_last)
     out = whole.permute(0, 2, 3, 1).view(n, h, OUT, w, OUT, made)
-    for rows, tiles in _strips(x):
-        values = (FORTH @ tiles).view(TILE * TILE, -1, c)  # (36, T, C)
-        product = torch.bmm(values, transformed).view(TILE * TILE, -1)  # (36, T C')
-        strip = (BACK @ product).view(OUT, OUT, n, rows.stop - rows.start, w, -1)
-        if shift is not None:
-            strip += shift
+    added = None
+    if shift is not None:
+        added = x.new_zeros(TILE * TILE, made)
+        added[ONES] = shift
+    for rows, columns, tiles in _pieces(x, kernel.piece, alike=True):
+        product = products.side_by_side(FORTH @ tiles, kernel.packed, added)  # (T, 36, C')
+        strip = BACK @ product  # (T, 16, C')
         _activate(strip, act)
-        out[:, rows].copy_(strip.permute(2, 3, 0, 4, 1, 5))
+        size = n, rows.stop - rows.start, columns.stop - columns.start, OUT, OUT, made
+        out[:, rows, :, columns].copy_(strip.view(size).transpose(2, 3))
     if (OUT * h, OUT * w) == (height, width):
         return whole  # no view of it, which autograd would not let others write to
-    return whole[:, :, :height, :width].clone(memory_format=channels_last)
+    return whole[:, :, :height, :width].clone(memory_format=torch.channels_last)
 
 
-def _strips(x: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Strips of a map (N, C, H, W): which rows of tiles, and their pixels (36, T C), zeros around."""
+def _pieces(x: Tensor, piece: Piece, alike: bool) -> Iterator[tuple[slice, slice, Tensor]]:
+    """Pieces of a map (N, C, H, W): which rows and columns of tiles, and the pixels (T, 36, C), zeros around.
+
+    Args:
+        x: the map.
+        piece: their size.
+        alike: all of them are of that size, and the last ones overlap; else each tile is seen once.
+    """
     n, c, height, width = x.shape
     h, w = -(-height // OUT), -(-width // OUT)
     pads = (0, 0, 1, OUT * w + 1 - width, 1, OUT * h + 1 - height)
     padded = F.pad(x.permute(0, 2, 3, 1), pads).contiguous()  # (N, 4h + 2, 4w + 2, C)
     image, row = padded.stride(0), padded.stride(1)
-    strides = (row, c, image, OUT * row, OUT * c, 1)
-    step = max(CHUNK // (c * n * w), 1)
-    for first in range(0, h, step):
-        rows = slice(first, min(first + step, h))
-        shape = (TILE, TILE, n, rows.stop - first, w, c)
-        tiles = padded.as_strided(shape, strides, OUT * first * row)
-        yield rows, tiles.reshape(TILE * TILE, -1)
+    strides = (image, OUT * row, OUT * c, row, c, 1)
+    for rows in _spans(h, piece.rows, alike):
+        for columns in _spans(w, piece.columns, alike):
+            shape = (n, rows.stop - rows.start, columns.stop - columns.start, TILE, TILE, c)
+            first = OUT * (rows.start * row + columns.start * c)
+            yield rows, columns, padded.as_strided(shape, strides, first).reshape(-1, TILE * TILE, c)
+
+
+def _spans(length: int, step: int, alike: bool) -> Iterator[slice]:
+    """``step`` after step; the last one begins earlier where they are to be ``alike``, else it is shorter."""
+    for first in range(0, length, step):
+        last = min(first + step, length)
+        yield slice(last - step if alike else first, last)
 
 
 def _activate(x: Tensor, act: Activation) -> None:
@@ -165,14 +221,26 @@ def weight_gradient(x: Tensor, grad: Tensor) -> Tensor:
     h, w, made = -(-height // OUT), -(-width // OUT), grad.shape[1]
     pads = (0, 0, 0, OUT * w - width, 0, OUT * h - height)
     blocks = F.pad(grad.permute(0, 2, 3, 1), pads).contiguous().view(n, h, OUT, w, OUT, made)
-    total = x.new_zeros(TILE * TILE, c, made)
-    for rows, tiles in _strips(x):
-        values = (FORTH @ tiles).view(TILE * TILE, -1, c)  # (36, T, C)
-        strip = blocks[:, rows].permute(2, 4, 0, 1, 3, 5).reshape(OUT * OUT, -1)
-        back = (BACK.T @ strip).view(TILE * TILE, -1, made)  # (36, T, C')
-        total.baddbmm_(values.transpose(1, 2), back)
-    square = total.view(TILE, TILE, c, made)
-    return torch.einsum("ai,abco,bj->ocij", _KERNEL.to(x.dtype), square, _KERNEL.to(x.dtype))
+    total = x.new_zeros(TILE * TILE, made, c)
+    for rows, columns, tiles in _pieces(x, piece_of(x.shape), alike=False):
+        block = blocks[:, rows, :, columns].transpose(2, 3).reshape(-1, OUT * OUT, made)
+        back = BACK.T @ block  # (T, 36, C')
+        total.baddbmm_(back.permute(1, 2, 0), (FORTH @ tiles).transpose(0, 1))
+    return (KERNELS.T @ total.flatten(1)).view(KERNEL, KERNEL, made, c).permute(2, 3, 0, 1)
+
+
+def _towards_weight(x: Tensor, grad: Tensor, weight: Tensor) -> Tensor:
+    """The gradient of ``weight`` in the way that is quicker."""
+    if (
+        min(weight.shape[:2]) >= LEARNT_CHANNELS
+        and x.shape[0] * (x.shape[2] // OUT) * (x.shape[3] // OUT) >= LEARNT_TILES
+    ):
+        return weight_gradient(x, grad)
+    wanted = [False, True, False]
+    made: Tensor = torch.ops.aten.convolution_backward(
+        grad, x, weight, None, (1, 1), (1, 1), (1, 1), False, (0, 0), 1, wanted
+    )[1]
+    return made
 
 
 class _Learnt(torch.autograd.Function):
@@ -182,7 +250,7 @@ class _Learnt(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, shift: Tensor | None) -> Tensor:  # type: ignore[override]
         """As ``convolve``, with a weight (C', C, 3, 3)."""
         ctx.save_for_backward(x, weight)
-        return convolve(x, transform(weight), shift)
+        return convolve(x, kernel_for(transform(weight), x.shape), shift)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -191,8 +259,8 @@ class _Learnt(torch.autograd.Function):
         to_x, to_weight, to_shift = ctx.needs_input_grad
         turned = weight.flip(2, 3).transpose(0, 1) if to_x else weight
         return (
-            convolve(grad, transform(turned), None) if to_x else None,
-            weight_gradient(x, grad) if to_weight else None,
+            convolve(grad, kernel_for(transform(turned), grad.shape), None) if to_x else None,
+            _towards_weight(x, grad, weight) if to_weight else None,
             grad.sum((0, 2, 3)) if to_shift else None,
         )
 
@@ -209,7 +277,7 @@ class Conv3x3(nn.Conv2d):
     def __init__(self, in_channels: int, out_channels: int, bias: bool = True) -> None:
         """As ``nn.Conv2d`` with padding 1, with the same parameters."""
         super().__init__(in_channels, out_channels, KERNEL, padding=1, bias=bias)
-        self._kept: tuple[tuple[object, ...], Tensor, dict[object, Tensor]] | None = None
+        self._kept: tuple[tuple[object, ...], Tensor, dict[tuple[object, ...], Any]] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy transforms for itself."""
@@ -232,7 +300,7 @@ class Conv3x3(nn.Conv2d):
             self.forget()
         if suits(input, self.weight):
             if not learns:
-                return convolve(input, self._transformed(), self.bias, act)
+                return convolve(input, self._kernel(input.shape), self.bias, act)
             out = learnt(input, self.weight, self.bias)
         elif act != NONE and not learns and input.numel() and fuses(input, computed_in(input)):
             x = input.to(computed_in(input))
@@ -247,27 +315,34 @@ class Conv3x3(nn.Conv2d):
         """Transform anew next time: somebody learns, perhaps in a way that no version tells."""
         self._kept = None
 
-    def _transformed(self) -> Tensor:
-        return self._keep("transformed", lambda: transform(self.weight))
+    def _kernel(self, size: Sequence[int]) -> Kernel:
+        """Transformed, for maps of this size."""
+        name = ("kernel", piece_of(size))
+        return self._keep(name, lambda: kernel_for(transform(self.weight), size), KEPT_KERNELS)
 
     def _packed(self, x: Tensor) -> Tensor:
         """As the library wants it for maps of this size."""
-        return self._keep((x.dtype, x.shape), lambda: pack(self.weight.to(x.dtype), GEOMETRY, 1, x.shape))
+        name = ("packed", x.dtype, x.shape)
+        return self._keep(name, lambda: pack(self.weight.to(x.dtype), GEOMETRY, 1, x.shape), KEPT)
 
-    def _keep(self, name: object, make: Callable[[], Tensor]) -> Tensor:
-        """Kept while the weight does not change; one made in inference mode has no version to tell."""
+    def _keep(self, name: tuple[object, ...], make: Callable[[], Made], most: int) -> Made:
+        """Kept while the weight does not change, the latest ``most`` of a kind (the first of the name). A
+        weight made in inference mode has no version to tell.
+        """
         if self.weight.is_inference():
             return make()
         state, kept = (self.weight.data_ptr(), self.weight._version), self._kept
         if kept is None or kept[0] != state:
-            fresh: dict[object, Tensor] = {}
+            fresh: dict[tuple[object, ...], Any] = {}
             # read and written once, as other threads may do the same; the weight is held, so that no other
             # one gets its address
             self._kept = kept = (state, self.weight.detach(), fresh)
         made = kept[2]
-        found = made.get(name)
+        found = made.pop(name, None)
         if found is None:
             found = make()
-            if len(made) < KEPT:
-                made[name] = found
+        made[name] = found  # as the latest
+        alike = [key for key in list(made) if key[0] == name[0]]
+        for key in alike[: len(alike) - most]:
+            made.pop(key, None)
         return found
