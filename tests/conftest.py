@@ -7,7 +7,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
+from hypothesis import settings
 
+# Examples are the same in every run and may take as long as a busy machine makes them take.
+settings.load_profile("ci")
 OFFLINE = Path(__file__).with_name("offline")
 
 # Python loads ``sitecustomize`` from the first folder of its path that has one: this blocks child processes.
@@ -20,6 +24,12 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 # A worker of pytest-xdist is such a child and blocked already: a second hook would not know the first's list.
 _BLOCK = vars(sys.modules["sitecustomize"]) if "sitecustomize" in sys.modules else {}
 _ALLOWED = (_BLOCK if "ALLOWED" in _BLOCK else runpy.run_path(str(OFFLINE / "sitecustomize.py")))["ALLOWED"]
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    """Numbers of a test do not depend on those before it in its worker."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture

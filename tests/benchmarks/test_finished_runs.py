@@ -109,11 +109,11 @@ def test_child_that_says_nothing(tmp_path: Path) -> None:
 
 
 def test_child_that_fails(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", "import sys; print('out'); sys.exit('no such thing')"]
+    program = r"import os; os.write(1, b'out\n'); os.write(2, b'no such thing\n'); os._exit(1)"
+    command = [sys.executable, "-c", program]  # each line in one piece: two processes write into the log
     log = tmp_path / "logs" / "log.txt"
     with pytest.raises(ChildError, match=r"ended with code 1 .*\n(.*\n)*no such thing"):
         run_child(command, log)
-    # Two processes write into it: which line comes first is chance, that both are whole is not.
     assert sorted(log.read_text().splitlines()) == ["no such thing", "out"]
     assert run_child(command, log, (0, 1))[0] == 1
 

@@ -66,21 +66,21 @@ def faulty(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 def test_a_hundred_thousand_boxes_take_less_than_ten_seconds(large: Path) -> None:
-    start = time.perf_counter()
+    start = time.process_time()  # others on the machine must not decide
     data, report = load_checked(large, config=CONFIG, clean=False)
     found = survey(data, CONFIG)
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     assert found.objects == len(data.objects.boxes) == PICTURES * EACH and not report.errors
     assert seconds < 10
 
 
 @pytest.mark.slow
 def test_a_hundred_thousand_findings_take_less_than_ten_seconds(faulty: Path) -> None:
-    start = time.perf_counter()
+    start = time.process_time()  # others on the machine must not decide
     data, report = load_checked(faulty, config=CONFIG, clean=False)
     survey(data, CONFIG)
     text = report.format()
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     assert [len(report.with_code(code)) for code in ("D02", "D20")] == [PICTURES * EACH // 2] * 2
     assert "(50000)" in text and len(text) < 10_000
     assert seconds < 10

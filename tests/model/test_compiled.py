@@ -96,6 +96,24 @@ def test_the_graphs_find_and_learn_the_same(mode: Mode, cascade: tuple[float, ..
         torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-5)
 
 
+def test_the_time_of_a_first_step_holds_its_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that is moved by hand: 3 s in the backward pass."""
+    now = [100.0]
+    monkeypatch.setattr("frcnn.model.compiled.time.perf_counter", lambda: now[0])
+    model = tiny()
+    compiled = compile_detector(model, training=True, backend=PLAIN)
+    batch = batch_of(model.config, [SIZE])
+    for _ in range(2):
+        learn(model, batch, targets(1))
+        assert compiled.news() == []
+        now[0] += 3.0
+        compiled.stepped()
+        assert list(compiled.seconds.values()) == [3.0]
+        if now[0] == 103.0:
+            assert compiled.news() == ["compiled 1 x 64x96, first step after 3 s (regional)"]
+    assert compiled.summary() == "compiled in 3 s (1 shape)" and compiled.news() == []
+
+
 @pytest.mark.parametrize("mode", ["regional", "step"])
 def test_limits_of_a_caller_hold(mode: Mode) -> None:
     model = tiny()

@@ -13,9 +13,10 @@ import frcnn
 from frcnn.config import Config
 from frcnn.model import compiler
 from frcnn.model.buckets import fitting, padded_sizes
+from frcnn.model.compiled import Compiled
 from frcnn.model.compiler import CompileError
 from frcnn.model.detector import FasterRCNN, Parts
-from frcnn.structures import Matches, RpnOutput, Targets
+from frcnn.structures import Matches, RpnOutput, Targets, Trace
 from frcnn.training.compiling import compile_training
 from frcnn.training.feed import make_loaders
 from frcnn.training.options import TrainOptions
@@ -80,6 +81,31 @@ def test_a_whole_step_with_replaced_parts_is_refused(voc: Path, tmp_path: Path) 
     assert not list(tmp_path.iterdir())
 
 
+def test_a_gradient_that_cannot_be_compiled_is_one_sentence(
+    voc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As compilers do that make the gradients' kernels when they are first needed."""
+
+    def refuse(_: torch.Tensor) -> None:
+        raise torch._dynamo.exc.InternalTorchDynamoError("no kernel for it\nlong story")
+
+    trace = Compiled.trace
+
+    def refusing(self: Compiled, *given: Any) -> Trace:
+        found = trace(self, *given)
+        if found.losses is not None:
+            for name in ("rpn_objectness", "roi_class"):
+                getattr(found.losses, name).register_hook(refuse)
+        return found
+
+    monkeypatch.setattr("frcnn.model.compiled.torch.compile", lambda function, **_: function)
+    monkeypatch.setattr("frcnn.training.run.check_compile", lambda *_: None)
+    monkeypatch.setattr(Compiled, "trace", refusing)
+    expected = r"compiled for 2 x 64x96 \(no kernel for it\); leave out --compile$"
+    with pytest.raises(CompileError, match=expected):
+        frcnn.train(voc, config=tiny_config(), compile=True, runs=tmp_path, forecast=False, progress=False)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("mode", "ema"), [("regional", 0.9), ("step", 0.0)])
 def test_a_compiled_run_trains_like_another_and_can_be_resumed(tmp_path: Path, mode: str, ema: float) -> None:
@@ -88,7 +114,7 @@ def test_a_compiled_run_trains_like_another_and_can_be_resumed(tmp_path: Path, m
     config = compiled_config(mode, ema=ema)
     run = frcnn.train(voc, config=config, runs=runs, name=mode, forecast=False, progress=False)
     log = (run.folder / "log.txt").read_text()
-    assert f"compiled 2 x 64x96{' with 8 objects' if mode == 'step' else ''} in " in log
+    assert f"compiled 2 x 64x96{' with 8 objects' if mode == 'step' else ''}, first step after " in log
     assert "not compiled: 1 x 64x96" in log
     assert "(1 shape); 2 of 6 batches ran as without --compile" in (run.folder / "notes.txt").read_text()
 

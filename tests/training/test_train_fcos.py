@@ -58,7 +58,7 @@ def test_the_commands_train_evaluate_and_predict(
     model = str(folder / "best.safetensors")
     assert run(["eval", model, str(voc), "--split", "val"]) == 0
     assert "AP50" in capsys.readouterr().out
-    picture = next((voc / "JPEGImages").glob("val*.jpg"))
+    picture = min((voc / "JPEGImages").glob("val*.jpg"))
     out = tmp_path / "found"
     assert run(["predict", model, str(picture), "--score", "0.01", "--out", str(out), "--tables"]) == 0
     (image,) = json.loads((out / "predictions.json").read_text())["images"]

@@ -263,11 +263,11 @@ def test_accumulation_steps_less_often(voc: Path, tmp_path: Path) -> None:
 
 def test_time_budget_limits_the_run(voc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("frcnn.training.run.CLOSING_SECONDS", 0.0)
-    result = run(voc, tmp_path, tiny_config(epochs=50), time="5s", val="none")
+    result = run(voc, tmp_path, tiny_config(epochs=1), time="60s", val="none")
     log = (result.folder / "log.txt").read_text()
     assert "time: " in log
     trained = int(rows(result.folder)[-1]["epoch"])
-    assert 1 <= trained <= 200 and load_yaml(result.folder / "config.yaml").train.epochs >= trained
+    assert 1 <= trained <= 4 and load_yaml(result.folder / "config.yaml").train.epochs >= trained
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,8 @@ class Compiled:
         training: compiled for training steps, else for detection.
         images: pictures of a batch; None until the first one comes.
         sizes: padded sizes that are compiled for.
-        seconds: of the first call of every shape, which is the time that compiling took.
+        seconds: of the first detection, or the first training step, of every shape, nearly all of which is
+            the time that compiling took.
         outside: batches that ran as without compiling.
         inside: batches that were compiled.
     """
@@ -120,6 +121,7 @@ class Compiled:
         self.sizes: list[Size] = list(sizes or ())
         self.seconds: dict[Shape, float] = {}
         self.inside = self.outside = 0
+        self._begun: tuple[Shape, float] | None = None
         self._open = sizes is None
         self._model = model
         self._news: list[str] = []
@@ -218,16 +220,34 @@ class Compiled:
             yield
             return
         start = time.perf_counter()
+        self._begun = shape, start
         try:
             yield
         except torch._dynamo.exc.TorchDynamoException as error:
-            raise CompileError(
-                f"the detector cannot be compiled for {shape} ({reason_of(error)}); "
-                + ("set train.compile=regional, or " if self.mode == "step" else "")
-                + "leave out --compile"
-            ) from error
+            raise self.refusal(error) from error
         self.seconds[shape] = time.perf_counter() - start
-        self._news.append(f"compiled {shape} in {self.seconds[shape]:.0f} s ({self.mode})")
+        if not self.training:
+            self.stepped()
+
+    def stepped(self) -> None:
+        """The work on a batch is done. To be called after a training step: its gradients are compiled only
+        when they are first computed, and count as well.
+        """
+        if self._begun is None:
+            return
+        (shape, start), self._begun = self._begun, None
+        self.seconds[shape] = time.perf_counter() - start
+        when = ", first step after" if self.training else " in"
+        self._news.append(f"compiled {shape}{when} {self.seconds[shape]:.0f} s ({self.mode})")
+
+    def refusal(self, error: BaseException) -> CompileError:
+        """What to say of a graph that could not be made, forwards or backwards."""
+        shape = "these shapes" if self._begun is None else str(self._begun[0])
+        return CompileError(
+            f"the detector cannot be compiled for {shape} ({reason_of(error)}); "
+            + ("set train.compile=regional, or " if self.mode == "step" else "")
+            + "leave out --compile"
+        )
 
     def news(self) -> list[str]:
         """What happened since the last call of this: a sentence for each compiled shape."""

@@ -1,6 +1,7 @@
 """How the libraries below PyTorch are set up on a CPU, once a process, before the first network is built.
 
-All of it are variables that these libraries read when they are first used; what the user has set stays.
+All of it are variables that these libraries read when they are first used, that of large pages with the very
+first tensor; what the user has set stays.
 """
 
 from __future__ import annotations

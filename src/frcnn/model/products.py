@@ -112,7 +112,7 @@ def side_by_side(x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
     """
     rows, groups, columns = x.shape
     if not packed.is_mkldnn:
-        made = torch.einsum("rgc,goc->rgo", x, packed)
+        made = torch.bmm(x.transpose(0, 1), packed.transpose(1, 2)).transpose(0, 1).contiguous()
         return made if bias is None else made + bias
     map = x.view(1, rows, 1, groups * columns).permute(0, 3, 1, 2)
     flat = None if bias is None else bias.flatten()

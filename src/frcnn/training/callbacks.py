@@ -150,6 +150,7 @@ class Recorder(pl.Callback):
                 self._keeper.folder.samples, batch, classes, spec, self._drawn_train
             )
         if trainer.is_global_zero and module.network.compiled is not None:
+            module.network.compiled.stepped()
             for line in module.network.compiled.news():
                 self._journal.say(line)
         self._progress(module)

@@ -59,6 +59,9 @@ def fit(
             raise TrainingStopped(_out_of_memory(module)) from error
         except ProcessRaisedException as error:
             raise _from_rank(error) from None
+        except torch._dynamo.exc.TorchDynamoException as error:  # of a gradient, which is compiled last
+            compiled = network.compiled
+            raise error if compiled is None else compiled.refusal(error) from error
         except RuntimeError as error:
             if interrupt.asked:  # a loader process died of the same signal
                 raise KeyboardInterrupt from None

@@ -185,8 +185,8 @@ def test_known_copies_are_not_said_again() -> None:
 @pytest.mark.slow
 def test_a_fixed_camera_takes_seconds() -> None:
     thumbs = frames(12_500)
-    start = time.perf_counter()
+    start = time.process_time()
     hashes = difference_hashes(thumbs)
     found = list(alike(thumbs, hashes, np.arange(10_000), np.arange(10_000, 12_500)))
     assert len(found) == 2500
-    assert time.perf_counter() - start < 20
+    assert time.process_time() - start < 20

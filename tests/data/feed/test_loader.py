@@ -84,8 +84,18 @@ def train(data: Dataset, *settings: str, epoch: int = 0, start: int = 0) -> list
     return list(loader)
 
 
+BEFORE = set[int | None]()
+"""Processes that other tests have left behind."""
+
+
+@pytest.fixture(autouse=True)
+def _others() -> None:
+    BEFORE.clear()
+    BEFORE.update(p.pid for p in multiprocessing.active_children())
+
+
 def children() -> list[object]:
-    return [p for p in multiprocessing.active_children() if p.is_alive()]
+    return [p for p in multiprocessing.active_children() if p.is_alive() and p.pid not in BEFORE]
 
 
 def equal(a: Batch, b: Batch) -> bool:
