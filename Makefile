@@ -31,7 +31,7 @@ $(STAMP): pyproject.toml uv.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "frcnn needs Python 3.11 or later, this is " + sys.version.split()[0] + "; set PYTHON=python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv==$(UV_VERSION)"
-	$(UV_ENV) $(BIN)/uv sync --locked --inexact --extra train --extra dev --python $(BIN)/python
+	$(UV_ENV) $(BIN)/uv sync --locked --inexact --extra train --extra dev --compile-bytecode --python $(BIN)/python
 	@touch $@
 
 demo: install
