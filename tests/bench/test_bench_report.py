@@ -120,6 +120,9 @@ def test_a_commit_is_shown_where_there_is_one() -> None:
     content.machine["commit"] = "1a2b3c4-dirty"
     assert "torch 2, commit 1a2b3c4-dirty" in printed(content)
     assert content.to_dict()["commit"] == "1a2b3c4-dirty"
+    assert "load" not in printed(content)
+    content.machine["load_average_before"] = 0.26
+    assert "1a2b3c4-dirty, load average before it 0.3" in printed(content)
 
 
 def cells(text: str, name: str) -> list[str]:

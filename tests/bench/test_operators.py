@@ -29,9 +29,14 @@ def test_both_sides_pool_the_same() -> None:
 
 
 def test_both_sides_keep_the_same_boxes() -> None:
-    for pair in nms_pairs(CPU, 128, 160, (300, 300)):
-        assert pair.difference == 0
-        assert 0 < len(pair.theirs()) < 300  # type: ignore[arg-type]
+    pairs = nms_pairs(CPU, 128, 160, (300, 300), (1, 3))
+    assert [pair.name for pair in pairs] == [
+        f"NMS by {kind}, {several}300 boxes" for several in ("", "3 x ") for kind in ("level", "class")
+    ]
+    for pair, images in zip(pairs, (1, 1, 3, 3), strict=True):
+        kept: list[torch.Tensor] = pair.theirs()  # type: ignore[assignment]
+        assert pair.difference == 0 and len(kept) == images
+        assert all(0 < len(index) < 300 for index in kept)
 
 
 def test_both_sides_match_the_same_anchors() -> None:

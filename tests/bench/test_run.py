@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -126,3 +127,34 @@ def test_times_stay_where_the_memory_could_not_be_measured(monkeypatch: pytest.M
     assert [note for note in section.notes if said in note] == [
         f"peak memory of {name} {said}" for name in names
     ]
+
+
+@pytest.mark.parametrize(
+    ("task", "expected"),
+    [
+        ("train", [("lite0", 320, 426, 4), *(("r50", 800, 1344, batch) for batch in (2, 8, 16))]),
+        ("infer", [("r50", 800, 1344, batch) for batch in (1, 16)]),
+    ],
+)
+def test_what_a_gpu_is_measured_at(task: str, expected: list[tuple[str, int, int, int]]) -> None:
+    plan = bench.Plan(device=torch.device("cuda"))
+    found = bench.workloads(plan, task)
+    assert [(each.network, each.height, each.width, each.batch) for each in found] == expected
+    assert {each.device for each in found} == {"cuda"} and {each.task for each in found} == {task}
+    formats = [each.format for each in contenders(found[-1], True, True) if each.side == "frcnn"]
+    assert formats == ["fp32"] * 3 + ["tf32"] * 3 + ["bf16"] * 3, "plain, regional, whole step"
+    assert len(bench.workloads(replace(plan, quick=True), task)) == 1
+    one = bench.workloads(replace(plan, size=(640, 640), batch=2), task)
+    assert {(each.height, each.width, each.batch) for each in one} == {(640, 640, 2)}
+
+
+def test_a_picture_that_no_jpeg_holds_has_no_time_to_decode(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: Workload) -> dict[str, float]:
+        raise OSError("encoder error -2 when writing image file\nmore")
+
+    monkeypatch.setattr(bench, "_decode", refuse)
+    small = Workload("infer", "r50", 64, 96, 1, small=True)
+    section = bench.workload_section(small, bench.Plan(quick=True, rounds=1), {"fp32": 1e9}, False, quiet)
+    assert section.notes[0] == "decode: not measured: encoder error -2 when writing image file"
+    assert all(row.phases and "decode" not in row.phases for row in section.rows if row.phases is not None)
+    assert any(row.phases for row in section.rows)

@@ -130,6 +130,15 @@ def test_a_compiled_contender_has_a_network_of_its_own(
     assert step.loss is not None and 1 < float(step.loss.detach()) < 20
 
 
+def test_a_gpus_training_is_that_of_r50() -> None:
+    """At a size for a CPU; both sides start from the same weights and see the same pictures."""
+    steps = make_steps(replace(TRAIN, network="r50", batch=1), [OURS, THEIRS])
+    for step in steps.values():
+        step()
+        assert isinstance(step, OurTraining | TheirTraining)
+        assert step.loss is not None and 1 < float(step.loss.detach()) < 20
+
+
 # ---- where the time goes
 
 

@@ -25,7 +25,7 @@ from frcnn.model.compiler import CompileError, check_compiler
 from frcnn.model.detector import FasterRCNN, detect
 from frcnn.model.parts import Parts
 from frcnn.model.postprocess import Limits
-from frcnn.structures import Detections, ImageBatch, Losses, Targets
+from frcnn.structures import Detections, ImageBatch, Losses, Noise, Targets
 
 SIZE = (64, 96)
 PLAIN = "aot_eager"
@@ -50,9 +50,11 @@ def targets(n: int, count: int = 2) -> Targets:
     return targets_of([objects] * n)
 
 
-def learn(model: FasterRCNN, batch: ImageBatch, objects: Targets) -> tuple[Losses, list[Tensor | None]]:
+def learn(
+    model: FasterRCNN, batch: ImageBatch, objects: Targets, noise: Noise | None = None
+) -> tuple[Losses, list[Tensor | None]]:
     model.zero_grad()
-    losses = model(batch, objects, model.draw_noise(batch, objects, 0)).losses
+    losses = model(batch, objects, noise or model.draw_noise(batch, objects, 0)).losses
     losses.total.backward()
     return losses.detach(), [p.grad for p in model.parameters()]
 
@@ -332,10 +334,32 @@ def test_compiled_steps_learn_the_same(mode: Mode, norm: str, low: bool) -> None
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("mode", ["regional", "step"])
-def test_cuda_graphs_give_the_same(mode: Mode) -> None:
+def test_on_a_gpu_it_finds_the_same(mode: Mode) -> None:
+    """``regional`` by CUDA graphs, which the calls after the first replay."""
     model = tiny().cuda()
     batches = [batch_of(model.config, [SIZE], seed).to("cuda") for seed in range(4)]
     expected = [find(model, batch) for batch in batches]
-    compile_detector(model, mode)
+    compile_detector(model, mode, graphs=mode == "regional")
     for batch, result in zip(batches, expected, strict=True):
         assert_equal_detections(find(model, batch), result, 0.02, 1e-4)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("mode", ["regional", "step"])
+def test_on_a_gpu_it_learns_the_same_and_waits_nowhere(mode: Mode) -> None:
+    model = tiny().cuda()
+    batches = [batch_of(model.config, [SIZE, (60, 90)], seed).to("cuda") for seed in range(4)]
+    objects = targets(2).to("cuda")
+    expected = [learn(model, batch, objects) for batch in batches]
+    compile_detector(model, mode, training=True)
+    for i, (batch, (losses, gradients)) in enumerate(zip(batches, expected, strict=True)):
+        noise = model.draw_noise(batch, objects, 0)
+        torch.cuda.set_sync_debug_mode("error" if i > 1 else "default")  # the first two compile and record
+        try:
+            again, same = learn(model, batch, objects, noise)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        torch.testing.assert_close(again.as_dict(), losses.as_dict(), rtol=1e-3, atol=1e-4)
+        for mine, theirs in zip(same, gradients, strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=1e-2, atol=1e-4)

@@ -65,13 +65,15 @@ def operators_section(
                 )
     say("NMS")
     with _noting(section, "NMS"):
-        _add_all(section, nms_pairs(device, height, width, QUICK_BOXES if quick else BOXES), device, rounds)
+        boxes, images = QUICK_BOXES if quick else BOXES, [several for several, _ in counts]
+        _add_all(section, nms_pairs(device, height, width, boxes, images), device, rounds)
     say("matching")
     for objects in QUICK_OBJECTS if quick else OBJECTS:
         with _noting(section, f"matching, {objects} objects"):
             _matching(section, objects, device, threads, rounds or MATCHING_ROUNDS, quick)
     if device.type != "cuda":
         section.notes.append(f"RoIAlign at {GPU_IMAGES} x {GPU_ROIS} RoIs on a GPU: {NOT_MEASURED}")
+        section.notes.append(f"NMS of {GPU_IMAGES} pictures at once on a GPU: {NOT_MEASURED}")
     return section
 
 

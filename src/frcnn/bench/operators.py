@@ -5,7 +5,7 @@ Letters: N images, R RoIs an image, L levels, C channels, A anchors, G objects.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -113,16 +113,28 @@ def _gap(a: Tensor, b: Tensor) -> float:
     return (a.grad - b.grad).abs().max().item()
 
 
-def nms_pairs(device: torch.device, height: int, width: int, counts: tuple[int, int]) -> list[Pair]:
-    """NMS by pyramid level as proposals need it, and by class as post-processing does."""
+def nms_pairs(
+    device: torch.device, height: int, width: int, counts: tuple[int, int], images: Sequence[int] = (1,)
+) -> list[Pair]:
+    """NMS by pyramid level as proposals need it, and by class as post-processing does.
+
+    Args:
+        device: that both sides compute on.
+        height: of the pictures.
+        width: likewise.
+        counts: boxes of a picture, by level and by class.
+        images: pictures at once, one pair for each. torchvision's takes one picture after the other.
+    """
     found = []
     kinds = (("level", 5, 0.7, counts[0]), ("class", 90, 0.5, counts[1]))
-    for name, groups, threshold, count in kinds:
-        generator = torch.Generator().manual_seed(1)
-        boxes = random_boxes((count,), height, width, generator)
-        scores = torch.rand(count, generator=generator).sort(descending=True).values
-        group = torch.randint(0, groups, (count,), generator=generator)
-        found.append(_nms_pair(f"NMS by {name}, {count} boxes", boxes, scores, group, threshold, device))
+    for several in images:
+        for name, groups, threshold, count in kinds:
+            generator = torch.Generator().manual_seed(1)
+            boxes = random_boxes((several, count), height, width, generator)
+            scores = torch.rand(several, count, generator=generator).sort(descending=True).values
+            group = torch.randint(0, groups, (several, count), generator=generator)
+            title = f"NMS by {name}, {f'{several} x ' if several > 1 else ''}{count} boxes"
+            found.append(_nms_pair(title, boxes, scores, group, threshold, device))
     return found
 
 
@@ -132,14 +144,15 @@ def _nms_pair(
     boxes, scores, groups = (value.to(device) for value in (boxes, scores, groups))
 
     def ours() -> Tensor:
-        return nms_mask(boxes[None], threshold, groups[None])
+        return nms_mask(boxes, threshold, groups)
 
-    def theirs() -> Tensor:
-        return batched_nms(boxes, scores, groups, threshold)
+    def theirs() -> list[Tensor]:
+        return [batched_nms(*one, threshold) for one in zip(boxes, scores, groups, strict=True)]
 
-    kept = torch.zeros(len(boxes), dtype=torch.bool, device=device)
-    kept[theirs()] = True
-    return Pair(name, ours, theirs, float((ours()[0] != kept).sum()))
+    kept = torch.zeros(boxes.shape[:2], dtype=torch.bool, device=device)
+    for row, index in zip(kept, theirs(), strict=True):
+        row[index] = True
+    return Pair(name, ours, theirs, float((ours() != kept).sum()))
 
 
 def matching_call(

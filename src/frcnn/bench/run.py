@@ -194,12 +194,17 @@ def workload_section(
         section.facts["detections_matched_share_fp32"] = share
         section.facts["detections_of_both_sides"] = total
     say(f"{workload.title}: phases and memory")
-    decode = _decode(workload)
+    decode: dict[str, float] = {}
+    try:
+        decode = _decode(workload)
+    except OSError as error:  # JPEG has no room for more than 65,535 pixels a side
+        section.notes.append(f"decode: {NOT_MEASURED}: {first_line(error)}")
     for row in rows:
         contender, step = row.contender, steps[row.name]
         assert contender is not None
         if not contender.compiled and not contender.channels_last:
-            row.phases = {"decode": decode[contender.side], **seconds_by_phase(step, device, 2)}
+            first = {"decode": decode[contender.side]} if decode else {}
+            row.phases = {**first, **seconds_by_phase(step, device, 2)}
         row.syncs = count_syncs(step, device)
         row.memory = cuda_peak(step, device)
     steps.clear()

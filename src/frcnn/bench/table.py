@@ -16,8 +16,10 @@ def show(report: Report, console: Console) -> None:
     machine = report.machine
     versions = ", ".join(f"{k} {v}" for k, v in machine["versions"].items() if k in ("torch", "torchvision"))
     commit = f", commit {machine['commit']}" if "commit" in machine else ""
+    load = machine.get("load_average_before")
+    busy = "" if load is None else f", load average before it {load:.1f}"
     console.print(
-        f"{machine['date']}, {machine['processor']}, {machine['threads']} threads, {versions}{commit}"
+        f"{machine['date']}, {machine['processor']}, {machine['threads']} threads, {versions}{commit}{busy}"
     )
     console.print(f"GPU: {machine['gpu'] or NOT_MEASURED}")
     for name, rate in machine.get("convolution_flop_per_second", {}).items():
