@@ -8,7 +8,10 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from frcnn.model import host
+
 __version__ = "0.1.0"
+host.prepare()  # before any module of ours makes a tensor
 
 if TYPE_CHECKING:
     from frcnn.config import Config

@@ -12,6 +12,7 @@ from timm.layers import Conv2dSame
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from frcnn.model import fused
 from frcnn.model.depthwise import WIDEST, _towards_input, depthwise
 from frcnn.model.norms import FoldedConv, FrozenNorm, freeze_norms
 
@@ -127,6 +128,34 @@ def test_gradient_of_the_input_in_doubles(
     expected.backward(wish)
     found = _towards_input(wish, weight.detach(), (size[2], size[3]), stride, padding)
     torch.testing.assert_close(found, x.grad, **NEAR[torch.float64])
+
+
+@pytest.mark.skipif(not fused.AVAILABLE, reason="this PyTorch has no fused convolution for the CPU")
+@pytest.mark.parametrize(("size", "kernel", "stride", "padding"), CASES[1:])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("act", [fused.RELU, ("hardtanh", (0.0, 0.5))])
+def test_with_its_activation(
+    size: Sequence[int],
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dtype: torch.dtype,
+    act: fused.Activation,
+) -> None:
+    """In one call, the numbers and gradients of two; of what an activation lets through and what not."""
+    if dtype == torch.bfloat16 and not fused.LOW_AVAILABLE:
+        pytest.skip("no bf16 on this processor")
+    together, generator = made(size, kernel, dtype)
+    apart = [t.detach().clone().requires_grad_() for t in together]
+    found = depthwise(*together, stride, padding, (1, 1), act)
+    expected = fused.activate(depthwise(*apart, stride, padding, (1, 1)), act)
+    assert found.dtype == dtype and torch.allclose(found, expected, **NEAR[dtype])
+    towards = torch.rand(found.shape, generator=generator).to(dtype)
+    found.backward(towards)
+    expected.backward(towards)
+    for mine, other in zip(together, apart, strict=True):
+        assert mine.grad is not None and other.grad is not None and mine.grad.dtype == other.grad.dtype
+        assert (mine.grad - other.grad).abs().max() <= 0.02 * max(float(other.grad.abs().max()), 1e-3)
 
 
 def test_second_derivatives_are_refused() -> None:

@@ -1,4 +1,4 @@
-"""Convolution and activation in one call: the same numbers as apart, and only where nothing is learnt."""
+"""Convolution and activation in one call: the numbers and gradients of both apart."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import copy
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from frcnn.config import BackboneConfig
 from frcnn.model import fused
 from frcnn.model.backbones import Backbone
-from frcnn.model.fused import FusedActivation, activation
+from frcnn.model.fused import Activation, FusedActivation, activation
 from frcnn.model.norms import FoldedConv
 
 MOBILE = "torchvision/mobilenet_v3_large"
@@ -70,14 +71,83 @@ def test_activations_are_found(name: str, inside: int, behind: int) -> None:
 
 
 @needed
-def test_gradients_take_the_plain_way() -> None:
-    backbone = make("resnet10t")
-    with torch.no_grad():
-        expected = backbone(pixels())
-    learnt = backbone(pixels())
-    learnt[0].sum().backward()
-    assert next(backbone.parameters()).grad is not None
-    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(expected, learnt, strict=True))
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("low", [False, True])
+def test_gradients_are_those_of_apart(name: str, low: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[object] = []
+    whole = torch.ops.mkldnn._convolution_pointwise
+
+    def counted(*given: object) -> torch.Tensor:
+        calls.append(given[7])
+        return whole(*given)
+
+    def learn(backbone: Backbone) -> list[torch.Tensor]:
+        x = pixels(2).requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=low):
+            maps = backbone(x)
+        sum(m.float().square().mean() for m in maps).backward()
+        grads = [p.grad for p in backbone.parameters() if p.grad is not None]
+        assert len(grads) > 10 and x.grad is not None
+        return [*(m.detach().float() for m in maps), *grads, x.grad]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.ops.mkldnn, "_convolution_pointwise", counted)
+        together = learn(make(name))
+    assert {"relu", "hardtanh"} & set(calls), "in one call"
+    monkeypatch.setattr(fused, "AVAILABLE", False)
+    for mine, other in zip(together, learn(make(name)), strict=True):
+        assert mine.dtype == other.dtype
+        apart = (mine.double() - other.double()).norm()
+        assert apart <= (5e-2 if low else 1e-4) * other.double().norm()
+
+
+@needed
+@pytest.mark.parametrize("act", [("none", ()), ("relu", ()), ("hardtanh", (0.0, 6.0))])
+@pytest.mark.parametrize(("groups", "kernel", "stride"), [(1, 1, 1), (1, 3, 2), (4, 3, 1), (2, 5, 2)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_one_layer_learns_as_apart(
+    act: Activation, groups: int, kernel: int, stride: int, dtype: torch.dtype
+) -> None:
+    if dtype == torch.bfloat16 and not fused.LOW_AVAILABLE:
+        pytest.skip("no bf16 on this processor")
+    given = (
+        6 * torch.randn(2, 8, 9, 11).to(memory_format=torch.channels_last),
+        torch.randn(12, 8 // groups, kernel, kernel),
+        torch.randn(12),
+    )
+    apart = [t.to(dtype).clone().requires_grad_() for t in given]
+    out = F.conv2d(*apart, (stride, stride), kernel // 2, 1, groups)
+    out = {"none": lambda x: x, "relu": F.relu, "hardtanh": F.relu6}[act[0]](out)
+    towards = torch.randn(out.shape)
+    out.backward(towards.to(dtype))
+    mine = [given[0].to(dtype).clone().requires_grad_(), *(t.clone().requires_grad_() for t in given[1:])]
+    geometry = ((kernel // 2,) * 2, (stride, stride), (1, 1))
+    found = fused.learnt(mine[0], mine[1], mine[2], geometry, groups, act)
+    found.backward(towards.to(dtype))
+    near = 3e-2 if dtype == torch.bfloat16 else 1e-5
+    assert found.dtype == dtype and (found - out).abs().max() < near * out.abs().max()
+    for leaf, other in zip(mine, apart, strict=True):
+        assert leaf.grad is not None and other.grad is not None and leaf.grad.dtype == leaf.dtype
+        assert (leaf.grad - other.grad).norm() < near * other.grad.norm()
+
+
+@needed
+def test_a_layer_has_second_derivatives() -> None:
+    x, weight, shift = torch.randn(1, 4, 5, 6), torch.randn(6, 4, 3, 3), torch.randn(6)
+
+    def penalty(x: torch.Tensor, weight: torch.Tensor, one_call: bool) -> torch.Tensor:
+        if one_call:
+            out = fused.learnt(x, weight, shift, ((1, 1), (1, 1), (1, 1)), 1, fused.RELU)
+        else:
+            out = F.conv2d(x, weight, shift, padding=1).relu()
+        (first,) = torch.autograd.grad(out.square().sum(), x, create_graph=True)
+        (second,) = torch.autograd.grad(first.square().sum(), weight)
+        return second
+
+    found, expected = (
+        penalty(x.clone().requires_grad_(), weight.clone().requires_grad_(), each) for each in (True, False)
+    )
+    assert expected.abs().max() > 1 and torch.allclose(found, expected, rtol=1e-3, atol=1e-2)
 
 
 @needed

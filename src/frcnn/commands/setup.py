@@ -118,9 +118,6 @@ def choose_device(name: str) -> torch.device:
     """
     import torch
 
-    from frcnn.model import host
-
-    host.prepare()  # before the first tensor, after which some of it is not read any more
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -15,12 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from frcnn.config import BackboneConfig
-from frcnn.model import host
 from frcnn.model.norms import freeze_norms, group_norms
 from frcnn.model.stem import RGB, widen_stem
 from frcnn.model.trunks import TORCHVISION, TorchvisionFeatures
-
-host.prepare()
 
 
 class Backbone(nn.Module):

@@ -19,6 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from frcnn.model.fused import NONE, Activation, before_activation, convolve
+
 Pair = tuple[int, int]
 Arguments = tuple[Pair, Pair, Pair]
 """Stride, padding, dilation, in the order of PyTorch's operators."""
@@ -33,6 +35,7 @@ def depthwise(
     stride: Sequence[int],
     padding: Sequence[int],
     dilation: Sequence[int],
+    act: Activation = NONE,
 ) -> Tensor:
     """Each channel convolved with its own kernel.
 
@@ -43,11 +46,12 @@ def depthwise(
         stride: of the convolution.
         padding: zeros on the left, right, top and bottom, as ``F.pad`` takes them.
         dilation: of the kernel.
+        act: applied to the result, in one call, where it is not ``NONE``.
 
     Returns:
         (N, C, H', W') in ``x``'s format. Gradients come in the format of what they belong to.
     """
-    made: Tensor = _Depthwise.apply(x, weight, shift, tuple(stride), tuple(padding), tuple(dilation))
+    made: Tensor = _Depthwise.apply(x, weight, shift, tuple(stride), tuple(padding), tuple(dilation), act)
     return made
 
 
@@ -63,6 +67,7 @@ class _Depthwise(torch.autograd.Function):
         stride: Pair,
         padding: Sequence[int],
         dilation: Pair,
+        act: Activation,
     ) -> Tensor:
         """See ``depthwise``."""
         left, right, top, bottom = padding
@@ -72,15 +77,23 @@ class _Depthwise(torch.autograd.Function):
             ctx.padded, ctx.arguments = True, (stride, (0, 0), dilation)
             rows, columns = x.shape[2] + top + bottom, x.shape[3] + left + right
             x = _window(x, -top, -left, rows, columns)
-        ctx.save_for_backward(x, weight)
-        with torch.autocast("cpu", enabled=False):
-            return F.conv2d(x, weight.to(x.dtype), shift.to(x.dtype), *ctx.arguments, len(weight))
+        kernel, added, groups = weight.to(x.dtype), shift.to(x.dtype), len(weight)
+        if act == NONE:
+            with torch.autocast("cpu", enabled=False):
+                out = F.conv2d(x, kernel, added, *ctx.arguments, groups)
+        else:
+            stride, sides, dilation = ctx.arguments
+            out = convolve(x, kernel, added, (sides, stride, dilation), groups, act)
+        ctx.act = act
+        ctx.save_for_backward(x, weight, *([] if act == NONE else [out]))
+        return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         """Gradients of x in its format, of weight and shift as these are."""
-        (x, weight), grad = ctx.saved_tensors, grads[0]
+        (x, weight, *out), grad = ctx.saved_tensors, grads[0]
+        grad = before_activation(grad, out[0], ctx.act) if out else grad
         stride, _, dilation = ctx.arguments
         to_x, to_weight, to_shift = ctx.needs_input_grad[:3]
         single = torch.promote_types(x.dtype, torch.float32)
@@ -99,7 +112,7 @@ class _Depthwise(torch.autograd.Function):
                 towards_weight = _towards_weight(*low, ctx.arguments).to(weight.dtype)
         if to_shift:
             towards_shift = grad.sum((0, 2, 3), dtype=single)
-        return towards_x, towards_weight, towards_shift, None, None, None
+        return towards_x, towards_weight, towards_shift, None, None, None, None
 
 
 def _turns(x: Tensor, weight: Tensor, arguments: Arguments, padding: Sequence[int]) -> bool:

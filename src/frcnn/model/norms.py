@@ -25,7 +25,17 @@ from torch.utils.hooks import RemovableHandle
 
 from frcnn.model import winograd
 from frcnn.model.depthwise import depthwise
-from frcnn.model.fused import NONE, FusedActivation, activation, computed_in, convolve, fuses, pack
+from frcnn.model.fused import (
+    NONE,
+    FusedActivation,
+    activate,
+    activation,
+    computed_in,
+    convolve,
+    fuses,
+    learnt,
+    pack,
+)
 
 PROBE = 64
 Weight = Tensor | winograd.Kernel
@@ -111,20 +121,23 @@ class FoldedConv(nn.Module):
         return super()._apply(fn, recurse)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (N, C, H, W) -> (N, C', H', W'), convolved and normalised."""
-        if self.depthwise and x.device.type == "cpu" and torch.is_grad_enabled():
+        """Map (N, C, H, W) -> (N, C', H', W'), convolved and normalised, and activated where it ``fuses``."""
+        learns, act = torch.is_grad_enabled(), self.act if fuses(x, computed_in(x)) else NONE
+        if self.depthwise and x.device.type == "cpu" and learns:
             x, self._kept = x.to(computed_in(x)), None
-            return depthwise(x, *self._fold(), self.stride, self._sides(x), self.dilation)
+            return depthwise(x, *self._fold(), self.stride, self._sides(x), self.dilation, act)
         if self.same:
             x = pad_same(x, list(self.weight.shape[-2:]), list(self.stride), list(self.dilation))
         weight, shift = self._folded(x)
         if isinstance(weight, winograd.Kernel):
-            return winograd.convolve(x, weight, shift, self.act if fuses(x) else NONE)
+            return winograd.convolve(x, weight, shift, act)
         if weight.is_mkldnn:
             return convolve(x.to(shift.dtype), weight, shift, self._geometry(), self.groups, self.act)
         padding = 0 if self.same else self.padding
-        if torch.is_grad_enabled() and self._quick(x, weight):
-            return winograd.learnt(x, weight, shift)
+        if learns and self._quick(x, weight):
+            return activate(winograd.learnt(x, weight, shift), act)
+        if learns and act != NONE:
+            return learnt(x.to(computed_in(x)), weight, shift, self._geometry(), self.groups, act)
         return F.conv2d(x, weight, shift, self.stride, padding, self.dilation, self.groups)
 
     def _folded(self, x: Tensor) -> tuple[Weight, Tensor]:

@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from frcnn.model import fused, products
-from frcnn.model.fused import NONE, Activation, computed_in, fuses, pack
+from frcnn.model.fused import NONE, Activation, activate, computed_in, fuses, pack
 
 Made = TypeVar("Made")
 POINTS = (0.0, 1.0, -1.0, 0.5, -2.0)
@@ -171,7 +171,7 @@ def convolve(x: Tensor, kernel: Kernel, shift: Tensor | None, act: Activation = 
     for rows, columns, tiles in _pieces(x, kernel.piece, alike=True):
         product = products.side_by_side(FORTH @ tiles, kernel.packed, added)  # (T, 36, C')
         strip = BACK @ product  # (T, 16, C')
-        _activate(strip, act)
+        activate(strip, act)
         size = n, rows.stop - rows.start, columns.stop - columns.start, OUT, OUT, made
         out[:, rows, :, columns].copy_(strip.view(size).transpose(2, 3))
     if (OUT * h, OUT * w) == (height, width):
@@ -205,14 +205,6 @@ def _spans(length: int, step: int, alike: bool) -> Iterator[slice]:
     for first in range(0, length, step):
         last = min(first + step, length)
         yield slice(last - step if alike else first, last)
-
-
-def _activate(x: Tensor, act: Activation) -> None:
-    name, limits = act
-    if name == "relu":
-        x.relu_()
-    elif name == "hardtanh":
-        x.clamp_(*limits)
 
 
 def weight_gradient(x: Tensor, grad: Tensor) -> Tensor:
@@ -308,7 +300,7 @@ class Conv3x3(nn.Conv2d):
             return fused.convolve(x, self._packed(x), shift, GEOMETRY, 1, act)
         else:
             out = super().forward(input)
-        _activate(out, act)
+        activate(out, act)
         return out
 
     def forget(self) -> None:
