@@ -634,7 +634,7 @@ def test_bench_of_steps(task: str, capsys: pytest.CaptureFixture[str]) -> None:
     (section,) = found[task]
     first = section["contenders"][0]
     assert first["seconds_by_phase"]["backbone"] > 0
-    assert first["times_the_floor"] > 0
+    assert first["times_the_floor"] == pytest.approx(first["seconds_median"] / first["floor_seconds"])
     assert section["facts"]["convolution_flop"] > 1e9
     if task == "infer":
         assert section["facts"]["detections_matched_share_fp32"] > 0.98

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from frcnn.model import products
 from frcnn.model.products import Linear, linear, pack, side_by_side, suits
@@ -69,6 +70,10 @@ def test_where_it_suits(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not suits(x[None], weight) and not suits(x.to("meta"), weight.to("meta"))
     with torch.autocast("cpu", torch.bfloat16):
         assert not suits(x, weight)
+    with torch.backends.mkldnn.flags(enabled=False):
+        assert not suits(x, weight) and not pack(weight[None], 64).is_mkldnn
+    with FakeTensorMode() as mode:
+        assert not suits(mode.from_tensor(x), mode.from_tensor(weight))
     monkeypatch.setattr(products, "AVAILABLE", False)
     assert not suits(x, weight)
 

@@ -108,6 +108,11 @@ def test_where_it_suits() -> None:
     assert not suits(x.to("meta"), weight)
     with torch.autocast("cpu", torch.bfloat16):
         assert not suits(x, weight)
+    torch.set_float32_matmul_precision("medium")
+    try:
+        assert not suits(x, weight)
+    finally:
+        torch.set_float32_matmul_precision("highest")
 
 
 def test_a_layer_is_the_plain_layer_with_the_same_parameters() -> None:
@@ -216,6 +221,63 @@ def test_kept_weights_are_few_and_follow_the_weight() -> None:
         assert torch.allclose(
             made_here(x, RELU), F.conv2d(x, made_here.weight, made_here.bias, padding=1).relu(), atol=1e-5
         )
+
+
+def test_maps_of_many_sizes_share_kernels() -> None:
+    """Twice round, so that every size meets kernels that another one has left."""
+    conv = Conv3x3(128, 128)
+    sizes = [(1, 44, 41), (1, 64, 80), (2, 80, 64), (1, 128, 96), (3, 41, 44), (1, 24, 24), (2, 18, 130)]
+    with torch.no_grad():
+        for n, height, width in sizes * 2:
+            x = made(n, 128, height, width, seed=height)
+            assert suits(x, conv.weight)
+            expected = F.conv2d(x, conv.weight, conv.bias, padding=1)
+            assert torch.allclose(conv(x), expected, atol=5e-5)
+    assert conv._kept is not None
+    kept = conv._kept[2]
+    assert ("kernel", winograd.PIECE) in kept and 1 < len(kept) <= winograd.KEPT_KERNELS
+    with torch.no_grad():
+        for tiles in range(10):
+            conv._keep(("kernel", 1000 + tiles), lambda: None, winograd.KEPT_KERNELS)
+    assert list(kept) == [("kernel", 1006 + i) for i in range(4)], "the oldest go"
+
+
+@pytest.mark.parametrize(
+    ("size", "rows", "columns"),
+    [
+        ((1, 256, 200, 272), 2, 68),
+        ((1, 256, 50, 68), 7, 17),  # 13 rows in two pieces
+        ((4, 256, 80, 108), 1, 27),
+        ((2, 256, 9, 520), 1, 65),
+        ((500, 256, 9, 9), 1, 1),
+        ((1, 256, 1, 1), 1, 1),
+        ((0, 256, 0, 0), 1, 1),
+    ],
+)
+def test_pieces(size: tuple[int, int, int, int], rows: int, columns: int) -> None:
+    piece = winograd.piece_of(size)
+    assert (piece.rows, piece.columns) == (rows, columns)
+    assert piece.tiles == max(size[0], 1) * rows * columns
+    n, h, w = size[0], -(-size[2] // 4), -(-size[3] // 4)
+    if n:
+        made_in_all = -(-h // rows) * rows * -(-w // columns) * columns
+        assert h * w <= made_in_all <= 1.2 * h * w, "little is made twice"
+        assert piece.tiles <= max(1.5 * winograd.PIECE, n)
+
+
+def test_second_derivatives_are_those_of_a_plain_convolution() -> None:
+    x, weight = made(1, 6, 9, 8), made(5, 6, 3, 3, seed=1)
+
+    def penalty(x: Tensor, weight: Tensor, quick: bool) -> Tensor:
+        out = learnt(x, weight, None) if quick else F.conv2d(x, weight, padding=1)
+        (first,) = torch.autograd.grad(out.square().sum(), x, create_graph=True)
+        (second,) = torch.autograd.grad(first.square().sum(), weight)
+        return second
+
+    found, expected = (
+        penalty(x.clone().requires_grad_(), weight.clone().requires_grad_(), quick) for quick in (True, False)
+    )
+    assert expected.abs().max() > 1 and torch.allclose(found, expected, rtol=1e-3, atol=1e-2)
 
 
 def test_double_numbers_stay_double_under_autocast() -> None:

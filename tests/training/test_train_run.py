@@ -27,6 +27,7 @@ from frcnn.predict import Detector
 from frcnn.settings import load_yaml
 from frcnn.structures import Losses
 from frcnn.training.callbacks import Interrupt, Recorder
+from frcnn.training.forecast import MARGIN, Forecast
 from frcnn.training.pictures import TrainData, choose_data
 from frcnn.training.plan import raise_limits
 from frcnn.training.run import Run, train
@@ -263,11 +264,13 @@ def test_accumulation_steps_less_often(voc: Path, tmp_path: Path) -> None:
 
 def test_time_budget_limits_the_run(voc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("frcnn.training.run.CLOSING_SECONDS", 0.0)
-    result = run(voc, tmp_path, tiny_config(epochs=1), time="60s", val="none")
-    log = (result.folder / "log.txt").read_text()
-    assert "time: " in log
-    trained = int(rows(result.folder)[-1]["epoch"])
-    assert 1 <= trained <= 4 and load_yaml(result.folder / "config.yaml").train.epochs >= trained
+    batches, fitting = 3, 2.5
+    step = 3600 * MARGIN / (batches * fitting)  # seconds, as if that had been measured
+    measured = Forecast(step, 0.0, 0, (64, 96), torch.device("cpu"))
+    monkeypatch.setattr("frcnn.training.run.forecast.measure_run", lambda *_: measured)
+    result = run(voc, tmp_path, tiny_config(epochs=50), time="1h", val="none")
+    assert "time: 2 epochs fit (" in (result.folder / "log.txt").read_text()
+    assert int(rows(result.folder)[-1]["epoch"]) == 2
 
 
 @pytest.mark.parametrize(

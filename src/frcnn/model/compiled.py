@@ -216,6 +216,7 @@ class Compiled:
     @contextmanager
     def _watched(self, shape: Shape) -> Iterator[None]:
         """Time the first call of a shape; a graph that cannot be made is one sentence."""
+        self.stepped()  # where nobody said so before
         if shape in self.seconds:
             yield
             return
@@ -225,6 +226,9 @@ class Compiled:
             yield
         except torch._dynamo.exc.TorchDynamoException as error:
             raise self.refusal(error) from error
+        except BaseException:
+            self._begun = None
+            raise
         self.seconds[shape] = time.perf_counter() - start
         if not self.training:
             self.stepped()

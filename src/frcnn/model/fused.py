@@ -58,6 +58,7 @@ def fuses(x: Tensor, made_in: torch.dtype | None = None) -> bool:
     made_in = x.dtype if made_in is None else made_in
     return (
         AVAILABLE
+        and bool(torch.backends.mkldnn.enabled)
         and x.device.type == "cpu"
         and made_in in FORMATS
         and (made_in == torch.float32 or LOW_AVAILABLE)

@@ -2,7 +2,7 @@
 
 PyTorch hands products of float32 matrices to MKL, which on processors of other makers than its own takes less
 than half of the machine: 195 GFLOP/s on two cores that do 450 in the library that makes the convolutions
-(oneDNN), and that makes those in bf16 anyway. So they are made there. Where a version of PyTorch lacks the
+(oneDNN), and that makes those in bf16 anyway. So they are made there. Where PyTorch has no MKL, or lacks the
 operators, the plain products give the same numbers.
 
 Letters: R rows, C and C' columns in and out, G products at once.
@@ -25,16 +25,24 @@ NO_GEOMETRY = ([0, 0], [1, 1], [1, 1])
 
 def _available() -> bool:
     names = ("_linear_pointwise", "_convolution_pointwise", "_reorder_convolution_weight")
-    return torch.backends.mkldnn.is_available() and all(hasattr(torch.ops.mkldnn, name) for name in names)
+    both = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()
+    return both and all(hasattr(torch.ops.mkldnn, name) for name in names)
 
 
 AVAILABLE = _available()
 
 
+def usable() -> bool:
+    """Whether the operators are there and nobody has switched their library off."""
+    return AVAILABLE and bool(torch.backends.mkldnn.enabled)
+
+
 def suits(x: Tensor, weight: Tensor) -> bool:
     """Whether the product of ``x`` (R, C) with ``weight`` (C', C) is made in this way."""
-    if not AVAILABLE or torch.compiler.is_compiling() or x.device.type != "cpu" or x.ndim != 2:
+    if not usable() or torch.compiler.is_compiling() or x.device.type != "cpu" or x.ndim != 2:
         return False
+    if type(x) not in (Tensor, nn.Parameter) or type(weight) not in (Tensor, nn.Parameter):
+        return False  # others, such as those of tracers, may not know the operator
     if x.dtype != torch.float32 or weight.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
         return False
     return len(x) * weight.numel() >= LEAST
@@ -43,7 +51,8 @@ def suits(x: Tensor, weight: Tensor) -> bool:
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """As ``F.linear``: (R, C) times (C', C) turned, plus (C',) -> (R, C').
 
-    Gradients of gradients are made where it does not ``suits``, and refused where it does.
+    Gradients of gradients are made where it does not ``suits``, and refused where it does, as are those of
+    ``torch.func``.
     """
     if not suits(x, weight):
         return F.linear(x, weight, bias)
@@ -94,7 +103,7 @@ def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 def pack(weights: Tensor, rows: int) -> Tensor:
     """Matrices (G, C', C) in the order in which ``side_by_side`` is quick for so many ``rows``."""
     groups, out, columns = weights.shape
-    if not AVAILABLE or weights.dtype != torch.float32 or weights.device.type != "cpu":
+    if not usable() or weights.dtype != torch.float32 or weights.device.type != "cpu":
         return weights
     packed: Tensor = torch.ops.mkldnn._reorder_convolution_weight(
         weights.reshape(groups * out, columns, 1, 1), *NO_GEOMETRY, groups, [1, groups * columns, rows, 1]

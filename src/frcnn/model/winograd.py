@@ -36,14 +36,14 @@ GEOMETRY = ((1, 1), (1, 1), (1, 1))
 KEPT = 16
 """Weights a convolution keeps for detection, each for another size of map."""
 KEPT_KERNELS = 4
-"""Transformed ones among them, which are larger: 9 MB with 256 channels. An RPN's levels are four or five."""
+"""Transformed ones among them, which are larger: 9 MB with 256 channels. Nearly all sizes share one."""
 CHANNELS, SIDE = 128, 16
 """Of the smallest convolution; in smaller ones the transforms take as long as they save."""
 LEARNT_CHANNELS, LEARNT_TILES = 256, 256
 """Of the smallest convolution whose kernel's gradient is made so, too: its products are MKL's."""
 PIECE = 128
-"""Tiles of a piece: with 256 channels 5 MB in each stage. Many fewer and the products are slow, twice as many
-and they leave the cache."""
+"""Tiles of a piece, or up to half as many more: with 256 channels 5 MB in each stage. With many fewer the
+products are slow, and with many more they leave the cache."""
 ONES = TILE + 1
 """The point (1, 1), whose powers are all 1: what is added there comes back in every output."""
 
@@ -106,10 +106,21 @@ def suits(
         return False
     if torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
         return False
+    if torch.get_float32_matmul_precision() == "medium":  # transforms in bf16 would be too coarse
+        return False
     if min(weight.shape[:2]) < CHANNELS or min(x.shape[2:]) < SIDE:
         return False
     tiles = x.shape[0] * (x.shape[2] // OUT) * (x.shape[3] // OUT)
     return 4 * tiles >= max(weight.shape[:2])
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A transformed kernel, in the order that is quick for pieces of so many tiles."""
+
+    packed: Tensor
+    channels: int
+    """C', of the output."""
 
 
 @dataclass(frozen=True)
@@ -121,22 +132,19 @@ class Piece:
     tiles: int
 
 
-@dataclass(frozen=True)
-class Kernel:
-    """A transformed kernel, in the order that is quick for pieces of ``tiles``."""
-
-    packed: Tensor
-    channels: int
-    """C', of the output."""
-    piece: Piece
-
-
 def piece_of(size: Sequence[int]) -> Piece:
-    """The piece for maps (N, C, H, W) of this ``size``: all columns, unless these are too many already."""
-    n, h, w = size[0], -(-size[2] // OUT), -(-size[3] // OUT)
-    columns = w if n * w <= 2 * PIECE else max(PIECE // n, 1)
-    rows = min(max(round(PIECE / max(n * columns, 1)), 1), h)
+    """The piece for maps (N, C, H, W) of this ``size``: whole rows, unless these are too long already."""
+    n, h, w = max(size[0], 1), max(-(-size[2] // OUT), 1), max(-(-size[3] // OUT), 1)
+    columns = -(-w // min(max(round(n * w / PIECE), 1), w))
+    rows = max(round(PIECE / (n * columns)), 1)
+    rows = -(-h // -(-h // rows))  # all pieces alike: 13 rows are 7 and 7, one of them made twice
     return Piece(rows, columns, n * rows * columns)
+
+
+def laid_out_for(size: Sequence[int]) -> int:
+    """Tiles that a kernel is laid out for. The library's order is the same for all but small pieces."""
+    tiles = piece_of(size).tiles
+    return PIECE if 2 * tiles >= PIECE else tiles
 
 
 def transform(weight: Tensor) -> Tensor:
@@ -146,9 +154,8 @@ def transform(weight: Tensor) -> Tensor:
 
 
 def kernel_for(transformed: Tensor, size: Sequence[int]) -> Kernel:
-    """What ``transform`` made, laid out for maps (N, C, H, W) of this ``size``."""
-    piece = piece_of(size)
-    return Kernel(products.pack(transformed, piece.tiles), transformed.shape[1], piece)
+    """What ``transform`` made, laid out for maps (N, C, H, W) of this ``size``; right for those of any."""
+    return Kernel(products.pack(transformed, laid_out_for(size)), transformed.shape[1])
 
 
 def convolve(x: Tensor, kernel: Kernel, shift: Tensor | None, act: Activation = NONE) -> Tensor:
@@ -156,7 +163,7 @@ def convolve(x: Tensor, kernel: Kernel, shift: Tensor | None, act: Activation = 
 
     Args:
         x: float32.
-        kernel: of ``kernel_for`` maps of this size.
+        kernel: of ``kernel_for``, quickest where that was for maps of this size.
         shift: added; None: nothing.
         act: as ``fused.activation`` says.
     """
@@ -168,7 +175,7 @@ def convolve(x: Tensor, kernel: Kernel, shift: Tensor | None, act: Activation = 
     if shift is not None:
         added = x.new_zeros(TILE * TILE, made)
         added[ONES] = shift
-    for rows, columns, tiles in _pieces(x, kernel.piece, alike=True):
+    for rows, columns, tiles in _pieces(x, alike=True):
         product = products.side_by_side(FORTH @ tiles, kernel.packed, added)  # (T, 36, C')
         strip = BACK @ product  # (T, 16, C')
         activate(strip, act)
@@ -179,16 +186,15 @@ def convolve(x: Tensor, kernel: Kernel, shift: Tensor | None, act: Activation = 
     return whole[:, :, :height, :width].clone(memory_format=torch.channels_last)
 
 
-def _pieces(x: Tensor, piece: Piece, alike: bool) -> Iterator[tuple[slice, slice, Tensor]]:
+def _pieces(x: Tensor, alike: bool) -> Iterator[tuple[slice, slice, Tensor]]:
     """Pieces of a map (N, C, H, W): which rows and columns of tiles, and the pixels (T, 36, C), zeros around.
 
     Args:
         x: the map.
-        piece: their size.
         alike: all of them are of that size, and the last ones overlap; else each tile is seen once.
     """
     n, c, height, width = x.shape
-    h, w = -(-height // OUT), -(-width // OUT)
+    h, w, piece = -(-height // OUT), -(-width // OUT), piece_of(x.shape)
     pads = (0, 0, 1, OUT * w + 1 - width, 1, OUT * h + 1 - height)
     padded = F.pad(x.permute(0, 2, 3, 1), pads).contiguous()  # (N, 4h + 2, 4w + 2, C)
     image, row = padded.stride(0), padded.stride(1)
@@ -214,7 +220,7 @@ def weight_gradient(x: Tensor, grad: Tensor) -> Tensor:
     pads = (0, 0, 0, OUT * w - width, 0, OUT * h - height)
     blocks = F.pad(grad.permute(0, 2, 3, 1), pads).contiguous().view(n, h, OUT, w, OUT, made)
     total = x.new_zeros(TILE * TILE, made, c)
-    for rows, columns, tiles in _pieces(x, piece_of(x.shape), alike=False):
+    for rows, columns, tiles in _pieces(x, alike=False):
         block = blocks[:, rows, :, columns].transpose(2, 3).reshape(-1, OUT * OUT, made)
         back = BACK.T @ block  # (T, 36, C')
         total.baddbmm_(back.permute(1, 2, 0), (FORTH @ tiles).transpose(0, 1))
@@ -228,11 +234,17 @@ def _towards_weight(x: Tensor, grad: Tensor, weight: Tensor) -> Tensor:
         and x.shape[0] * (x.shape[2] // OUT) * (x.shape[3] // OUT) >= LEARNT_TILES
     ):
         return weight_gradient(x, grad)
-    wanted = [False, True, False]
-    made: Tensor = torch.ops.aten.convolution_backward(
-        grad, x, weight, None, (1, 1), (1, 1), (1, 1), False, (0, 0), 1, wanted
-    )[1]
+    made = _plain(x, grad, weight, [False, True, False])[1]
+    assert made is not None
     return made
+
+
+def _plain(x: Tensor, grad: Tensor, weight: Tensor, wanted: list[bool]) -> tuple[Tensor | None, ...]:
+    """The library's gradients of x, weight and shift."""
+    made: tuple[Tensor | None, ...] = torch.ops.aten.convolution_backward(
+        grad, x, weight, [len(weight)], (1, 1), (1, 1), (1, 1), False, (0, 0), 1, wanted
+    )
+    return tuple(one if want else None for one, want in zip(made, wanted, strict=True))
 
 
 class _Learnt(torch.autograd.Function):
@@ -249,6 +261,8 @@ class _Learnt(torch.autograd.Function):
         """Gradients of x, weight and shift."""
         (x, weight), (grad,) = ctx.saved_tensors, grads
         to_x, to_weight, to_shift = ctx.needs_input_grad
+        if torch.is_grad_enabled():  # gradients of these are wanted, which plain convolutions have
+            return _plain(x, grad, weight, [to_x, to_weight, to_shift])
         turned = weight.flip(2, 3).transpose(0, 1) if to_x else weight
         return (
             convolve(grad, kernel_for(transform(turned), grad.shape), None) if to_x else None,
@@ -309,7 +323,7 @@ class Conv3x3(nn.Conv2d):
 
     def _kernel(self, size: Sequence[int]) -> Kernel:
         """Transformed, for maps of this size."""
-        name = ("kernel", piece_of(size))
+        name = ("kernel", laid_out_for(size))
         return self._keep(name, lambda: kernel_for(transform(self.weight), size), KEPT_KERNELS)
 
     def _packed(self, x: Tensor) -> Tensor:
@@ -330,9 +344,10 @@ class Conv3x3(nn.Conv2d):
             # one gets its address
             self._kept = kept = (state, self.weight.detach(), fresh)
         made = kept[2]
-        found = made.pop(name, None)
+        found = made.get(name)
         if found is None:
             found = make()
+        made.pop(name, None)
         made[name] = found  # as the latest
         alike = [key for key in list(made) if key[0] == name[0]]
         for key in alike[: len(alike) - most]:

@@ -138,6 +138,8 @@ class Recorder(pl.Callback):
         """Progress; on an interval, losses and a row of the metrics."""
         module = _ours(pl_module)
         schedule, watch = module.task.schedule, module.watch
+        if module.network.compiled is not None:
+            module.network.compiled.stepped()
         if (batch_idx + 1) % watch.interval == 0:
             watch.look()
         every = max(schedule.batches // ROWS_PER_EPOCH, watch.interval)
@@ -150,7 +152,6 @@ class Recorder(pl.Callback):
                 self._keeper.folder.samples, batch, classes, spec, self._drawn_train
             )
         if trainer.is_global_zero and module.network.compiled is not None:
-            module.network.compiled.stepped()
             for line in module.network.compiled.news():
                 self._journal.say(line)
         self._progress(module)

@@ -60,8 +60,9 @@ def fit(
         except ProcessRaisedException as error:
             raise _from_rank(error) from None
         except torch._dynamo.exc.TorchDynamoException as error:  # of a gradient, which is compiled last
-            compiled = network.compiled
-            raise error if compiled is None else compiled.refusal(error) from error
+            if network.compiled is None:
+                raise
+            raise network.compiled.refusal(error) from error
         except RuntimeError as error:
             if interrupt.asked:  # a loader process died of the same signal
                 raise KeyboardInterrupt from None
