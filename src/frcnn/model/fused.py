@@ -39,6 +39,12 @@ def _low_available() -> bool:
 LOW_AVAILABLE = _low_available()
 
 
+def switched_on() -> bool:
+    """Whether nobody has switched the library off."""
+    flag: bool = torch.backends.mkldnn.enabled  # type: ignore[assignment]
+    return flag
+
+
 def activation(module: nn.Module) -> Activation | None:
     """What the operator calls a module; None for one that it does not know."""
     if type(module) is nn.Identity:
@@ -58,7 +64,7 @@ def fuses(x: Tensor, made_in: torch.dtype | None = None) -> bool:
     made_in = x.dtype if made_in is None else made_in
     return (
         AVAILABLE
-        and bool(torch.backends.mkldnn.enabled)
+        and switched_on()
         and x.device.type == "cpu"
         and made_in in FORMATS
         and (made_in == torch.float32 or LOW_AVAILABLE)

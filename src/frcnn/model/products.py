@@ -17,6 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from frcnn.model.fused import switched_on
+
 LEAST = 1 << 22
 """Multiplications of the smallest product: smaller ones take no longer than a call."""
 NO_GEOMETRY = ([0, 0], [1, 1], [1, 1])
@@ -34,7 +36,7 @@ AVAILABLE = _available()
 
 def usable() -> bool:
     """Whether the operators are there and nobody has switched their library off."""
-    return AVAILABLE and bool(torch.backends.mkldnn.enabled)
+    return AVAILABLE and switched_on()
 
 
 def suits(x: Tensor, weight: Tensor) -> bool:

@@ -350,6 +350,6 @@ class Conv3x3(nn.Conv2d):
         made.pop(name, None)
         made[name] = found  # as the latest
         alike = [key for key in list(made) if key[0] == name[0]]
-        for key in alike[: len(alike) - most]:
+        for key in alike[:-most]:
             made.pop(key, None)
         return found
