@@ -43,7 +43,7 @@ print(resident())
 def test_500_shapes_do_not_fill_the_memory() -> None:
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
     early, late = (float(line) for line in done.stdout.split())
-    assert late < 1.10 * early, f"{early:.0f} MiB after 150 shapes, {late:.0f} after 500"
+    assert late < 1.2 * early, f"{early:.0f} MiB after 150 shapes, {late:.0f} after 500"
 
 
 @pytest.mark.slow
