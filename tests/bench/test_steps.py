@@ -15,7 +15,7 @@ from frcnn.bench.floor import convolution_flops
 from frcnn.bench.memory import measure_in_child
 from frcnn.bench.phases import PHASES, seconds_by_phase
 from frcnn.bench.pictures import decode_seconds, load_photos
-from frcnn.bench.steps import OurTraining, Step, TheirTraining, make_steps
+from frcnn.bench.steps import OurInference, OurTraining, Step, TheirTraining, make_steps
 from frcnn.bench.syncs import count_syncs
 from frcnn.bench.twins import ARCHITECTURE, make_twins
 from frcnn.bench.workload import Compilation, Contender, Side, Workload
@@ -184,6 +184,18 @@ def test_every_convolution_of_a_step_is_counted_once_in_each_pass(training: dict
 
 
 # ---- inference
+
+
+def test_formats_of_a_detector_do_not_share_what_they_pack() -> None:
+    low = Contender("frcnn", "bf16")
+    steps = make_steps(INFER, [OURS, low])
+    one, other = steps[OURS.name], steps[low.name]
+    assert isinstance(one, OurInference) and isinstance(other, OurInference)
+    assert one.detector.model is not other.detector.model
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(one.detector.model.parameters(), other.detector.model.parameters(), strict=True)
+    )
 
 
 @pytest.mark.slow

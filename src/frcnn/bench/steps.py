@@ -212,7 +212,7 @@ def their_pictures(photos: Sequence[Photo], device: torch.device) -> list[Tensor
 
 
 def make_steps(workload: Workload, wanted: Sequence[Contender]) -> dict[str, Step]:
-    """A step for each contender, by its name; contenders of one network share its weights.
+    """A step for each contender, by its name; contenders of one network have the same weights.
 
     Raises:
         ValueError: for data or weights that cannot be used.
@@ -239,8 +239,10 @@ def make_steps(workload: Workload, wanted: Sequence[Contender]) -> dict[str, Ste
             continue
         detector = Detector.from_recipe(contender.recipe, classes).to(device) if contender.recipe else ours
         assert detector is not None
-        if contender.compiled:
+        if contender.compiled or not train:
+            # of its own, as a user's: weights packed for one format are kept between pictures
             detector = replace(detector, model=copy.deepcopy(detector.model))
+        if contender.compiled:
             compile_detector(detector.model, contender.compiled, training=train, images=len(photos))
         if train:
             detector.model.train()
