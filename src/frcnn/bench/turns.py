@@ -55,6 +55,9 @@ def take_turns(
 ) -> dict[str, Times]:
     """Time every call once a round, after a warm-up.
 
+    In each turn a call is made twice, and the second one is timed: in use a call follows one of its own kind,
+    whose memory it takes over. After one of another kind, r50-fpn in fp32 takes 1.05 s instead of 0.72 s.
+
     Args:
         calls: by name, in the order of the turns.
         device: waited for before and after each call.
@@ -72,6 +75,7 @@ def take_turns(
                 break
             for name, call in calls.items():
                 gc.collect()
+                call()
                 taken[name].append(timed(call, device))
     finally:
         gc.unfreeze()
